@@ -1,0 +1,1 @@
+"""Sessions and subjects: what belongs to a session and where it is, resolved from shared indexes."""

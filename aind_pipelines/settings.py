@@ -1,0 +1,357 @@
+"""Every setting and the policy file, read at run time and nowhere else.
+
+Two things configure a deployment:
+
+* **Settings** say where the external systems are and how to log in. They come, in this order, from an argument, the
+  environment, ``.env`` of the project root, ``.env`` of the home directory, and one JSON parameter of the AWS
+  parameter store named by ``AWS_PARAM_STORE_NAME``. The environment names are those of the systems' own users.
+* The **policy** says what to do with them: buckets, generations of records, archives, which assets are deposited. It
+  is one TOML file without secrets, named by ``AIND_PIPELINES_CONFIG`` (default: ``aind-pipelines.toml`` in the
+  project root, if there is one).
+
+Nothing here runs at import, so that definitions load with nothing set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+POLICY_FILE = "aind-pipelines.toml"
+NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
+"""When this variable is set, no ``.env`` file is read: the lab sets it, so that nothing of the caller's reaches it."""
+
+
+class SettingsError(ValueError):
+    """A setting or the policy file cannot be used; the message names it and says what to do."""
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the working directory) that holds a ``workspace.yaml``.
+
+    Without one, `start` itself.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "workspace.yaml").is_file():
+            return folder
+    return here
+
+
+def _setting(
+    *names: str,
+    default: Any = None,
+    description: str,
+) -> Any:
+    return Field(default=default, validation_alias=AliasChoices(*names), description=description)
+
+
+class Settings(BaseModel):
+    """Where the external systems are, and the credentials for them.
+
+    A value of None means "not configured". Use `load_settings`, which also says where each value came from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+    doc_db_host: str | None = _setting("DOC_DB_HOST", description="DocDB server, as the bastion sees it")
+    doc_db_port: int = _setting("DOC_DB_PORT", default=27017, description="DocDB port")
+    doc_db_username: str | None = _setting("DOC_DB_USERNAME", description="DocDB user")
+    doc_db_password: SecretStr | None = _setting("DOC_DB_PASSWORD", description="DocDB password")
+    doc_db_database: str = _setting(
+        "DOC_DB_DATABASE", default="metadata_index", description="DocDB database of the direct client"
+    )
+    doc_db_collection: str = _setting(
+        "DOC_DB_COLLECTION", default="data_assets", description="DocDB collection of the direct client"
+    )
+    doc_db_ssh_host: str | None = _setting("DOC_DB_SSH_HOST", description="SSH bastion in front of DocDB and RDS")
+    doc_db_ssh_port: int = _setting("DOC_DB_SSH_PORT", default=22, description="SSH bastion's port")
+    doc_db_ssh_username: str | None = _setting("DOC_DB_SSH_USERNAME", description="SSH user")
+    doc_db_ssh_password: SecretStr | None = _setting("DOC_DB_SSH_PASSWORD", description="SSH password")
+    doc_db_api_host: str | None = _setting(
+        "DOC_DB_API_HOST",
+        description="DocDB REST gateway; a host without scheme means https, with scheme it is taken as it is",
+    )
+    doc_db_api_version: Literal["v1", "v2"] = _setting(
+        "DOC_DB_API_VERSION", default="v1", description="API version in the gateway's paths"
+    )
+
+    rds_host: str | None = _setting("RDS_HOST", description="Postgres server of the analysts' tables")
+    rds_port: int = _setting("RDS_PORT", default=5432, description="Postgres port")
+    rds_user: str | None = _setting("RDS_USER", "RDS_USERNAME", description="Postgres user")
+    rds_password: SecretStr | None = _setting("RDS_PASSWORD", description="Postgres password")
+    rds_database: str | None = _setting("RDS_DATABASE", "RDS_DBNAME", description="Postgres database")
+
+    code_ocean_domain: str = _setting(
+        "CODE_OCEAN_DOMAIN",
+        default="https://codeocean.allenneuraldynamics.org",
+        description="Code Ocean deployment",
+    )
+    code_ocean_api_token: SecretStr | None = _setting(
+        "CODE_OCEAN_API_TOKEN",
+        description="Code Ocean access token; else any variable whose value starts COP_",
+    )
+    os_capsule_id: str | None = _setting("OS_CAPSULE_ID", description="the Code Ocean capsule this runs in")
+
+    metadata_service_url: str | None = _setting("METADATA_SERVICE_URL", description="metadata-service")
+    metadata_service_version: Literal["v1", "v2"] = _setting(
+        "METADATA_SERVICE_VERSION", default="v1", description="API generation of the metadata-service"
+    )
+
+    nbank_registry: str | None = _setting("NBANK_REGISTRY", description="neurobank registry")
+    nbank_username: str | None = _setting("NBANK_USERNAME", description="registry user")
+    nbank_password: SecretStr | None = _setting("NBANK_PASSWORD", description="registry password")
+
+    aws_endpoint_url: str | None = _setting(
+        "AWS_ENDPOINT_URL", description="AWS endpoint other than Amazon's own (boto3 reads it too)"
+    )
+    aws_profile: str | None = _setting("AWS_PROFILE", description="AWS profile (boto3 reads it)")
+    aws_region: str | None = _setting("AWS_REGION", "AWS_DEFAULT_REGION", description="AWS region (boto3 reads it)")
+    aws_access_key_id: str | None = _setting("AWS_ACCESS_KEY_ID", description="AWS access key (boto3 reads it)")
+    aws_secret_access_key: SecretStr | None = _setting(
+        "AWS_SECRET_ACCESS_KEY", description="AWS secret key (boto3 reads it)"
+    )
+    aws_param_store_name: str | None = _setting(
+        "AWS_PARAM_STORE_NAME", description="parameter that holds settings as one JSON object"
+    )
+
+    dagster_home: Path | None = _setting("DAGSTER_HOME", description="folder of Dagster's own dagster.yaml")
+    config: Path | None = _setting("AIND_PIPELINES_CONFIG", description=f"policy file (default: {POLICY_FILE})")
+
+
+def dotenv_files() -> list[tuple[str, Path]]:
+    """The ``.env`` files that are read, first wins, each with the name it is reported under."""
+    if os.environ.get(NO_DOTENV):
+        return []
+    candidates = [(".env of the project root", project_root() / ".env")]
+    with contextlib.suppress(RuntimeError):  # no HOME and no passwd entry: there is no such file then
+        candidates.append((".env of the home directory", Path.home() / ".env"))
+    return [(label, path) for label, path in candidates if path.is_file()]
+
+
+def setting_names(field: str) -> list[str]:
+    """The environment names of a setting, the preferred one first."""
+    alias = Settings.model_fields[field].validation_alias
+    assert isinstance(alias, AliasChoices)
+    return [str(choice) for choice in alias.choices]
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """Settings together with the origin of each value (``argument``, ``environment RDS_USER``, ``default``, ...)."""
+
+    values: Settings
+    origins: Mapping[str, str]
+
+
+def _parameter_store(name: str) -> dict[str, Any]:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
+        body = json.loads(answer["Parameter"]["Value"])
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise SettingsError(
+            f"AWS_PARAM_STORE_NAME names {name!r}, which cannot be read: {error}. "
+            "Check the name, the region and the AWS credentials, or unset the variable."
+        ) from error
+    if not isinstance(body, dict):
+        raise SettingsError(f"The AWS parameter {name!r} must hold one JSON object, not {type(body).__name__}.")
+    return body
+
+
+def _named_values(source: Mapping[str, Any], field: str) -> tuple[str, Any] | None:
+    upper = {str(key).upper(): value for key, value in source.items()}
+    for name in setting_names(field):
+        if upper.get(name.upper()) not in (None, ""):
+            return name, upper[name.upper()]
+    return None
+
+
+def _token_by_value(source: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Code Ocean's convention in capsules: the first variable whose value starts with ``COP_``, in any case."""
+    for name, value in source.items():
+        if isinstance(value, str) and value.upper().startswith("COP_"):
+            return name, value
+    return None
+
+
+def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
+    """Read every source and say where each value came from.
+
+    Args:
+        arguments: Values by field name; they win over every source. None means "not given".
+
+    Raises:
+        SettingsError: A value has the wrong form, or the AWS parameter cannot be read.
+    """
+    from dotenv import dotenv_values
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    sources: list[tuple[str, Mapping[str, Any]]] = [("environment", os.environ)]
+    sources += [(label, dotenv_values(path)) for label, path in dotenv_files()]
+    values: dict[str, Any] = dict(given)
+    origins: dict[str, str] = dict.fromkeys(given, "argument")
+
+    def look_in(label: str, source: Mapping[str, Any]) -> None:
+        for field in Settings.model_fields:
+            if field not in values and (found := _named_values(source, field)):
+                origins[field] = f"{label} ({found[0]})"
+                values[field] = found[1]
+
+    for label, source in sources:
+        look_in(label, source)
+    if (parameter := values.get("aws_param_store_name")) is not None:
+        look_in(f"AWS parameter {parameter}", _parameter_store(parameter))
+    if "code_ocean_api_token" not in values:
+        for label, source in sources:
+            if found := _token_by_value(source):
+                values["code_ocean_api_token"] = found[1]
+                origins["code_ocean_api_token"] = f"{label} ({found[0]}, by its value)"
+                break
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_readable(error, origins)) from None
+    return LoadedSettings(settings, {name: origins.get(name, "default") for name in Settings.model_fields})
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """The settings alone; see `load_settings_with_origins`."""
+    return load_settings_with_origins(**arguments).values
+
+
+def _readable(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        place = str(problem["loc"][0]) if problem["loc"] else "settings"
+        field = next((f for f in Settings.model_fields if place == f or place in setting_names(f)), place)
+        name = setting_names(field)[0] if field in Settings.model_fields else field
+        lines.append(f"{name} ({origins.get(field, 'default')}): {problem['msg']}")
+    return "Settings that cannot be used: " + "; ".join(lines)
+
+
+class _PolicyModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DocDBSource(_PolicyModel):
+    """One generation of records in DocDB."""
+
+    database: str = "metadata_index"
+    collection: str = "data_assets"
+
+
+class DocDBPolicy(_PolicyModel):
+    """Which collections are ingested. A record's own content decides its record version, not its collection."""
+
+    sources: tuple[DocDBSource, ...] = (
+        DocDBSource(database="metadata_index"),
+        DocDBSource(database="metadata_index_v2"),
+    )
+    page_size: int = Field(default=500, ge=1, le=10_000, description="records asked for per page")
+
+
+class MetadataServicePolicy(_PolicyModel):
+    """How hard the metadata-service may be asked."""
+
+    requests_per_second: float = Field(default=20.0, gt=0, description="upper bound on requests per second")
+    max_age_days: float = Field(default=7.0, ge=0, description="an answer younger than this is not asked for again")
+
+
+class S3Policy(_PolicyModel):
+    """Which buckets hold assets, in the order in which they are searched."""
+
+    buckets: tuple[str, ...] = (
+        "codeocean-s3datasetsbucket-1u41qdg42ur9",
+        "aind-private-data-prod-o5171v",
+        "aind-open-data-prod-o5171v",
+        "aind-open-data",
+        "aibs-behavior-data",
+        "aind-ephys-data",
+        "aind-ophys-data",
+    )
+
+
+class ArchivePolicy(_PolicyModel):
+    """One neurobank archive on a file system that this deployment can reach."""
+
+    path: Path
+
+
+class DepositPolicy(_PolicyModel):
+    """Which asset of a session goes to which archive, and under which data type."""
+
+    archive: str = "live"
+    dtype: str = "session-raw"
+
+
+class Policy(_PolicyModel):
+    """The policy file as a whole."""
+
+    docdb: DocDBPolicy = DocDBPolicy()
+    metadata_service: MetadataServicePolicy = MetadataServicePolicy()
+    s3: S3Policy = S3Policy()
+    archives: dict[str, ArchivePolicy] = Field(default_factory=dict, description="archives by registered name")
+    deposits: DepositPolicy = DepositPolicy()
+
+
+def policy_path(settings: Settings | None = None) -> Path | None:
+    """The policy file in force, or None when the defaults in code are."""
+    settings = settings or load_settings()
+    if settings.config is not None:
+        return settings.config.expanduser()
+    default = project_root() / POLICY_FILE
+    return default if default.is_file() else None
+
+
+def load_policy(path: Path | None = None) -> Policy:
+    """Read and validate the policy file; without one, the defaults.
+
+    Args:
+        path: The file; None finds it as `policy_path` does. Relative archive paths are relative to the file.
+
+    Raises:
+        SettingsError: The file is missing, is no TOML, or holds a value that cannot be used.
+    """
+    path = path or policy_path()
+    if path is None:
+        return Policy()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"The policy file {path} does not exist. Create it or unset AIND_PIPELINES_CONFIG."
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"The policy file {path} cannot be read: {error}") from error
+    try:
+        policy = Policy.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"The policy file {path} cannot be used: {problems}") from None
+    archives = {
+        name: ArchivePolicy(path=(path.parent / archive.path.expanduser()).resolve())
+        for name, archive in policy.archives.items()
+    }
+    return policy.model_copy(update={"archives": archives})
+
+
+def secret_values(settings: Settings) -> Iterator[str]:
+    """The plain text of every secret that is set; for redaction, never for display."""
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()

@@ -1,0 +1,285 @@
+"""The RDS schema as SQLAlchemy models: what Alembic migrates to.
+
+Analysts' tables are in ``public``; ours are in ``docdb``, ``metadata_service``, ``indexes`` and ``archive``. Every
+stage has a ``findings`` table of one shape (see `aind_pipelines.tables.findings`).
+
+All times are ``timestamptz`` unless a column says otherwise; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMAS = ("docdb", "metadata_service", "indexes", "archive")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NOW = text("now()")
+
+
+def _time(name: str, comment: str, *, nullable: bool = True, now: bool = False) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        comment=comment,
+        server_default=_NOW if now else None,
+    )
+
+
+def _findings(schema: str, subject: str) -> Table:
+    return Table(
+        "findings",
+        metadata,
+        Column("code", Text, primary_key=True, comment="kind of finding"),
+        Column("key", Text, primary_key=True, comment=subject),
+        Column("field", Text, primary_key=True, comment="dotted path within it, empty for the whole"),
+        Column("message", Text, nullable=False, comment="what was found, for a person"),
+        Column(
+            "scope",
+            Text,
+            nullable=False,
+            comment="the pass that owns the finding; only that pass resolves it",
+        ),
+        _time("first_seen", "when it was first found", nullable=False, now=True),
+        _time("last_seen", "when it was last found", nullable=False, now=True),
+        _time("resolved_at", "when a later pass no longer found it; null while it stands"),
+        Column("run_id", Text, comment="Dagster run that last saw it"),
+        schema=schema,
+        comment="What is not as it should be, with its history",
+    )
+
+
+# --- docdb: the mirror of the document database ------------------------------------------------------------------
+
+docdb_records = Table(
+    "records",
+    metadata,
+    Column("record_version", Text, primary_key=True, comment="v1 or v2, from the record's content"),
+    Column("id", Text, primary_key=True, comment="the record's _id"),
+    Column("source", Text, nullable=False, comment="database.collection it was read from"),
+    Column("name", Text, comment="asset name"),
+    Column("location", Text, comment="S3 location of the asset"),
+    Column("schema_version", Text, comment="the record's own schema_version"),
+    _time("created", "record creation time as the record states it, UTC where it states no zone"),
+    _time("modified", "record modification time as the record states it, UTC where it states no zone"),
+    Column("content_hash", Text, nullable=False, comment="blake3 of the canonical JSON of the body, hex"),
+    Column("body", JSONB, nullable=False, comment="the record as it was read"),
+    _time("first_seen", "first ingested", nullable=False, now=True),
+    _time("last_changed", "content last changed", nullable=False, now=True),
+    Column("run_id", Text, comment="Dagster run that last changed it"),
+    schema="docdb",
+    comment="Metadata records as DocDB has them now",
+)
+Index("ix_records_location", docdb_records.c.location)
+Index("ix_records_name", docdb_records.c.name)
+
+docdb_findings = _findings("docdb", "record_version/_id")
+
+# --- metadata_service: answers about subjects --------------------------------------------------------------------
+
+metadata_service_answers = Table(
+    "answers",
+    metadata,
+    Column("endpoint", Text, primary_key=True, comment="e.g. subject, procedures"),
+    Column("key", Text, primary_key=True, comment="what was asked for, e.g. the subject id"),
+    Column("status", Integer, nullable=False, comment="HTTP status code of the answer"),
+    Column("message", Text, comment="the service's message"),
+    Column("data", JSONB, comment="the service's data, null when it had none"),
+    _time("fetched_at", "when it was asked", nullable=False, now=True),
+    Column("run_id", Text, comment="Dagster run that asked"),
+    schema="metadata_service",
+    comment="Last answer of the metadata-service per endpoint and key",
+)
+
+metadata_service_findings = _findings("metadata_service", "subject id")
+
+# --- indexes: what Code Ocean and S3 have ------------------------------------------------------------------------
+
+code_ocean_assets = Table(
+    "code_ocean_assets",
+    metadata,
+    Column("id", Text, primary_key=True, comment="Code Ocean data asset id"),
+    Column("name", Text, nullable=False),
+    _time("created", "creation time in Code Ocean", nullable=False),
+    Column("state", Text, comment="draft, ready or failed"),
+    Column("type", Text, comment="dataset, result, combined or model"),
+    Column("size", BigInteger, comment="bytes"),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("data_level", Text, comment="custom_metadata 'data level'"),
+    Column("session_id", Text, comment="normalised session id in the name, if there is one"),
+    Column("location", Text, comment="source bucket as a URI, null for assets held by Code Ocean itself"),
+    Column("body", JSONB, nullable=False, comment="the asset as Code Ocean describes it"),
+    _time("seen_at", "refresh that last saw it", nullable=False, now=True),
+    schema="indexes",
+    comment="Code Ocean data assets at the last complete refresh",
+)
+Index("ix_code_ocean_assets_session_id", code_ocean_assets.c.session_id)
+Index("ix_code_ocean_assets_name", code_ocean_assets.c.name)
+
+s3_prefixes = Table(
+    "s3_prefixes",
+    metadata,
+    Column("bucket", Text, primary_key=True),
+    Column("prefix", Text, primary_key=True, comment="top-level folder, without slash: an asset's name"),
+    Column("session_id", Text, comment="normalised session id in the name, if there is one"),
+    Column("children", ARRAY(Text), nullable=False, comment="folders directly below, without slash"),
+    _time("seen_at", "refresh that last saw it", nullable=False, now=True),
+    schema="indexes",
+    comment="Top-level folders of the asset buckets at the last complete refresh",
+)
+Index("ix_s3_prefixes_session_id", s3_prefixes.c.session_id)
+
+index_refreshes = Table(
+    "refreshes",
+    metadata,
+    Column("source", Text, primary_key=True, comment="code_ocean, or s3://bucket"),
+    _time("completed_at", "end of the last complete refresh", nullable=False, now=True),
+    Column("rows", Integer, nullable=False, comment="what it found"),
+    Column("requests", Integer, nullable=False, comment="requests it made"),
+    schema="indexes",
+    comment="Last complete refresh per index",
+)
+
+session_findings = _findings("indexes", "session id, or asset name")
+
+# --- archive: the ledger -----------------------------------------------------------------------------------------
+
+archive_copies = Table(
+    "copies",
+    metadata,
+    Column("archive", Text, primary_key=True, comment="registered archive name"),
+    Column("id", Text, primary_key=True, comment="resource identifier"),
+    Column("kind", Text, nullable=False, comment="file or directory"),
+    Column("path", Text, nullable=False, comment="path below the archive's resources folder"),
+    Column("size", BigInteger, nullable=False, comment="bytes of content"),
+    Column("files", Integer, nullable=False, comment="regular files, 1 for a file resource"),
+    Column("sha1", Text, nullable=False, comment="neurobank digest, hex"),
+    Column("blake3", Text, nullable=False, comment="second digest, hex"),
+    Column("source", Text, comment="where it was deposited from"),
+    Column("session_id", Text, comment="session it belongs to, if any"),
+    Column("record_id", Text, comment="DocDB record it belongs to, if any"),
+    _time("deposited_at", "when its location was registered", nullable=False, now=True),
+    _time("last_verified_at", "when every byte was last read and found good"),
+    Column("run_id", Text, comment="Dagster run that deposited it"),
+    schema="archive",
+    comment="What we know of each copy",
+)
+Index("ix_copies_session_id", archive_copies.c.session_id)
+
+archive_checks = Table(
+    "checks",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("archive", Text, nullable=False),
+    Column("tier", Text, nullable=False, comment="full, exists, scrub or sample"),
+    _time("started_at", "when it started", nullable=False),
+    _time("ended_at", "when it ended", nullable=False, now=True),
+    Column("resources", Integer, nullable=False, comment="resources looked at"),
+    Column("bytes", BigInteger, nullable=False, comment="bytes read"),
+    Column("findings", Integer, nullable=False, comment="resources found bad"),
+    Column("passed", Boolean, nullable=False),
+    Column("run_id", Text),
+    schema="archive",
+    comment="Every archive check that ran to its end",
+)
+
+archive_findings = _findings("archive", "archive/resource id")
+
+# --- public: analysts' tables ------------------------------------------------------------------------------------
+
+data_assets = Table(
+    "data_assets",
+    metadata,
+    Column("id", Text, primary_key=True, comment="DocDB _id"),
+    Column("name", Text, comment="asset name"),
+    Column("location", Text, comment="S3 location"),
+    Column("subject_id", Text, comment="subject the record names"),
+    Column("platform", Text, comment="platform abbreviation, from the record or else the name"),
+    _time("acquisition_time", "start of the acquisition; UTC where the record states no zone"),
+    Column("data_level", Text, comment="raw, derived or simulated"),
+    Column("modalities", ARRAY(Text), comment="modality abbreviations, sorted"),
+    Column("process_name", Text, comment="process that made a derived asset, e.g. sorted"),
+    Column("project_name", Text),
+    Column("institution", Text, comment="institution abbreviation"),
+    Column("code_ocean_ids", ARRAY(Text), comment="Code Ocean data asset ids the record names"),
+    _time("created", "record creation time"),
+    _time("modified", "record modification time"),
+    Column("schema_version", Text, comment="the record's own schema_version"),
+    Column("record_version", Text, primary_key=True, comment="v1 or v2"),
+    comment="One row per metadata record",
+)
+Index("ix_data_assets_name", data_assets.c.name)
+Index("ix_data_assets_subject_id", data_assets.c.subject_id)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("subject_id", Text, primary_key=True),
+    Column("sex", Text, comment="Female or Male, as recorded"),
+    Column("date_of_birth", Date),
+    Column("genotype", Text),
+    Column("species", Text, comment="species name"),
+    Column("asset_count", Integer, nullable=False, comment="records that name this subject"),
+    _time("first_acquisition", "earliest acquisition of any of them"),
+    _time("last_acquisition", "latest acquisition of any of them"),
+    Column("record_id", Text, comment="record the subject's own fields were taken from: the latest modified one"),
+    Column("record_version", Text, comment="version of that record"),
+    comment="One row per subject named by a record",
+)
+
+session_assets = Table(
+    "session_assets",
+    metadata,
+    Column("session_id", Text, primary_key=True, comment="platform_subject_date_time"),
+    Column("month", Date, nullable=False, comment="first day of the month of the session id's date"),
+    Column("platform", Text, nullable=False),
+    Column("subject_id", Text, nullable=False),
+    Column("session_time", DateTime(timezone=False), nullable=False, comment="from the id: local, no zone"),
+    Column("raw_asset_name", Text),
+    Column("raw_record_version", Text),
+    Column("raw_record_id", Text, comment="DocDB record of the raw asset"),
+    Column("raw_code_ocean_id", Text, comment="Code Ocean id of the raw asset"),
+    Column("raw_data_dir", Text, comment="URI of the raw data, checked to exist; null when it does not"),
+    Column("modalities", ARRAY(Text), comment="folders of the raw data, as modalities"),
+    Column(
+        "derived",
+        JSONB,
+        nullable=False,
+        comment="[{name, process, code_ocean_id, location, created}] by created",
+    ),
+    _time("resolved_at", "when this row last changed", nullable=False, now=True),
+    Column("run_id", Text),
+    comment="One row per session: its raw asset, its data and what was derived from it",
+)
+Index("ix_session_assets_month", session_assets.c.month)
+Index("ix_session_assets_subject_id", session_assets.c.subject_id)
+
+FINDINGS = {
+    "docdb": docdb_findings,
+    "metadata_service": metadata_service_findings,
+    "sessions": session_findings,
+    "archive": archive_findings,
+}
+"""Findings tables by stage."""

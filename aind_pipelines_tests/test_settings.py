@@ -1,0 +1,100 @@
+"""Settings: where values come from and which of them wins."""
+
+from pathlib import Path
+
+import pytest
+
+from aind_pipelines.settings import Policy, SettingsError, load_policy, load_settings, load_settings_with_origins
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project, home = tmp_path / "project", tmp_path / "home"
+    project.mkdir()
+    home.mkdir()
+    (project / "workspace.yaml").write_text("load_from: []\n")
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HOME", str(home))
+    for name in list(__import__("os").environ):
+        if name.startswith(("RDS_", "DOC_DB_", "CODE_OCEAN", "AWS_", "NBANK_", "METADATA_SERVICE", "AIND_")):
+            monkeypatch.delenv(name)
+    return project
+
+
+def test_nothing_set_gives_defaults_and_says_so() -> None:
+    loaded = load_settings_with_origins()
+    assert loaded.values.rds_host is None
+    assert loaded.values.doc_db_port == 27017
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_argument_beats_environment_beats_project_beats_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path.home() / ".env").write_text("RDS_HOST=from-home\nRDS_USER=from-home\nRDS_DATABASE=from-home\nRDS_PORT=1\n")
+    Path(".env").write_text("RDS_HOST=from-project\nRDS_USER=from-project\nRDS_DATABASE=from-project\n")
+    monkeypatch.setenv("RDS_HOST", "from-environment")
+    monkeypatch.setenv("RDS_USERNAME", "from-environment")
+    loaded = load_settings_with_origins(rds_host="from-argument")
+    assert loaded.values.rds_host == "from-argument"
+    assert loaded.values.rds_user == "from-environment"
+    assert loaded.values.rds_database == "from-project"
+    assert loaded.values.rds_port == 1
+    assert loaded.origins["rds_user"] == "environment (RDS_USERNAME)"
+    assert loaded.origins["rds_port"] == ".env of the home directory (RDS_PORT)"
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RDS_HOST", "")
+    assert load_settings().rds_host is None
+
+
+def test_dotenv_files_are_not_read_where_the_lab_forbids_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("RDS_HOST=stray\n")
+    monkeypatch.setenv("AIND_PIPELINES_NO_DOTENV", "1")
+    assert load_settings().rds_host is None
+
+
+def test_code_ocean_token_is_found_by_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_NAME", "cop_abc")
+    loaded = load_settings_with_origins()
+    assert loaded.values.code_ocean_api_token is not None
+    assert loaded.values.code_ocean_api_token.get_secret_value() == "cop_abc"
+    assert "SOME_NAME" in loaded.origins["code_ocean_api_token"]
+    assert "cop_abc" not in repr(loaded)
+
+
+def test_a_bad_value_names_the_variable_and_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RDS_PORT", "many")
+    with pytest.raises(SettingsError, match=r"RDS_PORT \(environment \(RDS_PORT\)\).*integer"):
+        load_settings()
+
+
+def test_policy_defaults_without_a_file() -> None:
+    assert load_policy() == Policy()
+
+
+def test_policy_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere" / "policy.toml"
+    file.parent.mkdir()
+    file.write_text('[archives.live]\npath = "archives/live"\n')
+    assert load_policy(file).archives["live"].path == file.parent / "archives" / "live"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[archives", "cannot be read"),
+        ("[s3]\nbucket = ['a']\n", r"s3\.bucket"),
+        ("[metadata_service]\nrequests_per_second = 0\n", "requests_per_second"),
+    ],
+)
+def test_a_bad_policy_names_the_file_and_the_place(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=problem) as raised:
+        load_policy(file)
+    assert str(file) in str(raised.value)
+
+
+def test_a_missing_policy_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="AIND_PIPELINES_CONFIG"):
+        load_policy(tmp_path / "none.toml")
