@@ -117,31 +117,30 @@ def run_flow(
     defs = build_defs()
     instance.add_dynamic_partitions("archives", list(archive_names))
     for job in FLOW:
-        for selection in _partition_selections(job, archive_names):
-            stages = list(_run_job(defs, job.name, instance, selection, on_event))
+        resolved = defs.resolve_job_def(job.name)
+        for selection in _partition_selections(resolved, archive_names):
+            stages = list(_run_job(resolved, instance, selection, on_event))
             yield from stages
             if not all(stage.ok for stage in stages):
                 return
 
 
-def _partition_selections(job: Any, archive_names: Sequence[str]) -> list[dict[str, Any]]:
+def _partition_selections(job: dg.JobDefinition, archive_names: Sequence[str]) -> list[dict[str, Any]]:
     partitions = job.partitions_def
-    if partitions is months:
+    if partitions == months:
         keys = months.get_partition_keys()
         return [{"tags": {_RANGE_START: keys[0], _RANGE_END: keys[-1]}}]
-    if partitions is archives:
+    if partitions == archives:
         return [{"partition_key": name} for name in archive_names]
     return [{}]
 
 
 def _run_job(
-    defs: dg.Definitions,
-    job_name: str,
+    job: dg.JobDefinition,
     instance: DagsterInstance,
     selection: Mapping[str, Any],
     on_event: Callable[[StageEvent, str], None],
 ) -> Iterator[Stage]:
-    job = defs.resolve_job_def(job_name)
     watch = _Watch(on_event)
     run_id = str(uuid.uuid4())
     instance.add_event_listener(run_id, watch)
@@ -150,45 +149,52 @@ def _run_job(
             instance=instance, run_id=run_id, run_config=_QUIET, raise_on_error=False, **selection
         )
     except Exception as error:  # noqa: BLE001 - the boundary of the flow: Dagster's own storage may be what failed
-        where = watch.running or job_name
+        where = watch.running or job.name
         yield Stage(where, watch.seconds(where), error=f"the run could not go on: {_first_line(error)}")
         return
+    stages = [stage for step in watch.started if (stage := _stage(job, step, result, watch)) is not None]
+    yield from stages
+    if not result.success and all(stage.ok for stage in stages):
+        where = watch.running or job.name
+        yield Stage(where, watch.seconds(where), error=f"run {run_id} failed; see its log in the UI")
+
+
+def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch) -> Stage | None:
+    """What a step did; None for the step of an asset check whose verdict is told with its asset."""
+    materialized = [
+        event.materialization for event in result.get_asset_materialization_events() if event.step_key == step
+    ]
+    failures = [
+        event
+        for event in result.all_events
+        if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
+    ]
+    if not materialized and not failures:
+        return None
+    # A run over many partitions records the same metadata for each of them.
+    metadata = {name: value.value for name, value in materialized[0].metadata.items()} if materialized else {}
     graph = job.asset_layer.asset_graph
-    for step in watch.started:
-        materialized = [
-            event.materialization for event in result.get_asset_materialization_events() if event.step_key == step
-        ]
-        failures = [
-            event
-            for event in result.all_events
-            if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
-        ]
-        if not materialized and not failures:
-            continue
-        metadata = {name: value.value for name, value in materialized[0].metadata.items()} if materialized else {}
-        checks = tuple(
-            CheckOutcome(
-                name=check.check_name,
-                passed=check.passed,
-                blocking=graph.get_check_spec(check.asset_check_key).blocking
-                and check.severity == dg.AssetCheckSeverity.ERROR,
-                description=check.description or "",
-            )
-            for check in result.get_asset_check_evaluations()
-            if materialized and check.asset_key == materialized[0].asset_key
+    checks = tuple(
+        CheckOutcome(
+            name=check.check_name,
+            passed=check.passed,
+            blocking=graph.get_check_spec(check.asset_check_key).blocking
+            and check.severity == dg.AssetCheckSeverity.ERROR,
+            description=check.description or "",
         )
-        yield Stage(
-            name=step,
-            seconds=watch.seconds(step),
-            rows=metadata.get("dagster/row_count"),
-            changed=metadata.get("changed", 0),
-            findings=metadata.get("findings", 0),
-            bytes=metadata.get("bytes"),
-            checks=checks,
-            error=_failure(failures[0]) if failures else "",
-        )
-    if not result.success and not watch.started:
-        yield Stage(job_name, 0.0, error="the run failed before its first step; see its log in the UI")
+        for check in result.get_asset_check_evaluations()
+        if materialized and check.asset_key == materialized[0].asset_key
+    )
+    return Stage(
+        name=step,
+        seconds=watch.seconds(step),
+        rows=metadata.get("dagster/row_count"),
+        changed=metadata.get("changed", 0),
+        findings=metadata.get("findings", 0),
+        bytes=metadata.get("bytes"),
+        checks=checks,
+        error=_failure(failures[0]) if failures else "",
+    )
 
 
 def _is_failed_check(event: Any) -> bool:
