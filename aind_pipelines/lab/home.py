@@ -417,6 +417,10 @@ class LabHome:
                 "Choose a new or empty folder as --home."
             )
         with self._explained():
+            if (owner := self.root.stat().st_uid) != os.geteuid():
+                raise HomeError(
+                    f"{self.root} belongs to another user (id {owner}). Run as that user, or choose another --home."
+                )
             if self.root.stat().st_mode & 0o066:
                 self.root.chmod(0o700)
             probe = self.root / f".probe.{os.getpid()}"
