@@ -76,10 +76,26 @@ def ensure_key(file: Path, comment: str) -> asyncssh.SSHKey:
 
 
 class _Bastion(asyncssh.SSHServer):
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        authorized: asyncssh.SSHAuthorizedKeys,
+        connections: set[asyncssh.SSHServerConnection],
+    ) -> None:
         self._config = config
+        self._authorized = authorized
+        self._connections = connections
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - the signature is asyncssh's
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncssh's
+        self._connections.discard(self._connection)
+
+    def begin_auth(self, username: str) -> bool:
+        if username == self._config.username:
+            self._connection.set_authorized_keys(self._authorized)
         return True
 
     def password_auth_supported(self) -> bool:
@@ -114,24 +130,15 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     connections: set[asyncssh.SSHServerConnection] = set()
     options: dict[str, Any] = {
         "server_host_keys": [host_key],
-        "authorized_client_keys": authorized,
         "allow_scp": False,
         "allow_pty": False,
         "agent_forwarding": False,
         "keepalive_interval": 30,
-        # Keys are tried by clients before the password; the limit counts both.
         "login_timeout": 30,
     }
-
-    class Server(_Bastion):
-        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-            self._connection = conn
-            connections.add(conn)
-
-        def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncssh's
-            connections.discard(self._connection)
-
-    listener = await asyncssh.create_server(lambda: Server(config), config.host, config.port, **options)
+    listener = await asyncssh.create_server(
+        lambda: _Bastion(config, authorized, connections), config.host, config.port, **options
+    )
     _log.info("listening on %s:%d", config.host, config.port)
     await stop.wait()
     listener.close()

@@ -113,8 +113,7 @@ def exports(home: LabHome) -> str:
         "# MongoDB clients, directly:",
         f"#   mongosh {shlex.quote(direct)}",
         "# and through the bastion (a second terminal keeps the tunnel; password: DOC_DB_SSH_PASSWORD, or this key):",
-        f"#   {forward} -i {shlex.quote(str(key))} -p {bastion} -L 27018:{host}:{port} "
-        f"{environment['DOC_DB_SSH_USERNAME']}@{HOST}",
+        f"#   {forward} -p {bastion} -i {shlex.quote(str(key))} -L 27018:{host}:{port} bastion@{HOST}",
         f"#   mongosh {shlex.quote(tunnelled)}",
         "# RDS through the bastion: the same with",
         f"#   -L 5433:{server.host}:{server.port}",

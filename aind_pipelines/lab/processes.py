@@ -235,7 +235,7 @@ class Watchdog:
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
-        for descriptor in {int(name) for name in os.listdir("/dev/fd")} - keep - {0, 1, 2}:
+        for descriptor in {int(entry.name) for entry in Path("/dev/fd").iterdir()} - keep - {0, 1, 2}:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself is gone
                 os.close(descriptor)
         children: list[Recorded] = []
