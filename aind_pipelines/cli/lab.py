@@ -7,31 +7,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from aind_pipelines.cli import fail
+from aind_pipelines.cli.lab_options import home_option, service_uri_options
 from aind_pipelines.lab import control, environment
-from aind_pipelines.lab.home import SERVICES, HomeError, LabHome
-from aind_pipelines.lab.supervisor import StartFailed, log_to, supervise
+from aind_pipelines.lab.home import SERVICES, LabError, LabHome
+from aind_pipelines.lab.supervisor import log_to, supervise
 
-_T = TypeVar("_T")
 _COLOURS = {"ready": "green", "held": "yellow", "starting": "yellow", "restarting": "yellow", "waiting": "yellow"}
 
 
-def _home(_: click.Context, __: click.Parameter, value: Path) -> LabHome:
-    return LabHome(value)
-
-
-home_option = click.option(
-    "--home",
-    default=".lab",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    callback=_home,
-    help="the folder of the lab: everything it keeps is in it",
-)
 _service_argument = click.argument("service", required=False, type=click.Choice(SERVICES), metavar="[SERVICE]")
 
 
@@ -70,12 +57,11 @@ def lab() -> None:
 @_service_argument
 @home_option
 @click.option("--foreground", is_flag=True, help="stay, with the services' states on stderr, until Ctrl-C")
-@click.option("--docdb-uri", metavar="URI", help="use this MongoDB or DocumentDB instead of the lab's own")
-@click.option("--postgres-url", metavar="URL", help="use this Postgres instead of the lab's own")
+@service_uri_options
 @_seed_options
 def up(
     service: str | None,
-    home: LabHome,
+    home: Path,
     foreground: bool,
     docdb_uri: str | None,
     postgres_url: str | None,
@@ -91,25 +77,26 @@ def up(
     Another MongoDB:                           aind-pipelines lab up --docdb-uri mongodb://USER:PASSWORD@HOST/
     A service that was held down:              aind-pipelines lab up metadata_service
     """
+    lab_home = LabHome(home)
     seeding = sessions is not None or records is not None
     if service is not None:
         if foreground or docdb_uri or postgres_url or seeding:
             raise click.UsageError("With a SERVICE, the only option is --home.")
-        _do(lambda: control.release(home, service))
-        _say(f"{service} is up: {home.url(service)}")
+        control.release(lab_home, service)
+        _say(f"{service} is up: {lab_home.url(service)}")
         return
     if foreground:
         if seeding:
             raise click.UsageError("--foreground stays, so seed from another terminal: aind-pipelines lab seed")
-        _stay(home, docdb_uri, postgres_url)
+        _stay(lab_home, docdb_uri, postgres_url)
         return
-    started = _do(lambda: control.ensure_up(home, docdb_uri=docdb_uri, postgres_url=postgres_url, on_progress=_say))
-    _say(f"The lab is {'up' if started else 'already up'} in {home.root}")
-    for one in control.status(home).services:
+    started = control.ensure_up(lab_home, docdb_uri=docdb_uri, postgres_url=postgres_url, on_progress=_say)
+    _say(f"The lab is {'up' if started else 'already up'} in {lab_home.root}")
+    for one in control.status(lab_home).services:
         if not one.healthy:
-            _say(f"{one.name} is {one.health}. Start it: aind-pipelines lab up {one.name} --home {home.root}")
+            _say(f"{one.name} is {one.health}. Start it: aind-pipelines lab up {one.name} --home {lab_home.root}")
     if seeding:
-        _seed(home, sessions, seed, records)
+        _seed(lab_home, sessions, seed, records)
 
 
 def _stay(home: LabHome, docdb_uri: str | None, postgres_url: str | None) -> None:
@@ -121,37 +108,35 @@ def _stay(home: LabHome, docdb_uri: str | None, postgres_url: str | None) -> Non
         elif event["event"] == "ready":
             _say(f"The lab is up in {home.root} ({event['seconds']:.1f} s). Ctrl-C stops it.")
 
-    try:
-        reason = supervise(home, docdb_uri=docdb_uri, postgres_url=postgres_url, report=show)
-    except (HomeError, StartFailed) as error:
-        fail(str(error))
+    reason = supervise(home, docdb_uri=docdb_uri, postgres_url=postgres_url, report=show)
     _say(f"The lab has stopped: {reason}")
 
 
 @lab.command()
 @_service_argument
 @home_option
-def down(service: str | None, home: LabHome) -> None:
+def down(service: str | None, home: Path) -> None:
     """Stop the lab, or hold one SERVICE down until `lab up SERVICE`. Its data stays.
 
     \b
     See what an outage looks like:             aind-pipelines lab down metadata_service
     """
+    lab_home = LabHome(home)
     if service is not None:
-        _do(lambda: control.hold(home, service))
-        _say(f"{service} is held down. Start it: aind-pipelines lab up {service} --home {home.root}")
-    elif _do(lambda: control.stop(home)):
-        _say(f"The lab in {home.root} has stopped")
+        control.hold(lab_home, service)
+        _say(f"{service} is held down. Start it: aind-pipelines lab up {service} --home {lab_home.root}")
+    elif control.stop(lab_home):
+        _say(f"The lab in {lab_home.root} has stopped")
     else:
-        _say(f"The lab in {home.root} is not up")
+        _say(f"The lab in {lab_home.root} is not up")
 
 
 @lab.command()
 @home_option
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on stdout")
-def status(home: LabHome, as_json: bool) -> None:
+def status(home: Path, as_json: bool) -> None:
     """Every service with its state; exit code 1 unless all are ready and answer."""
-    seen = _do(lambda: control.status(home))
+    seen = control.status(LabHome(home))
     if as_json:
         click.echo(json.dumps(seen.as_json(), indent=2))
     else:
@@ -175,21 +160,19 @@ def _table(seen: control.LabStatus) -> None:
 
 @lab.command()
 @home_option
-def env(home: LabHome) -> None:
+def env(home: Path) -> None:
     """Shell exports that point psql, MongoDB clients, the AWS command line and dagster at the lab.
 
     \b
     eval "$(aind-pipelines lab env)"
     """
-    if not home.exists:
-        fail(f"There is no lab in {home.root}. Start one: aind-pipelines lab up --home {home.root}")
-    click.echo(_do(lambda: environment.exports(home)), nl=False)
+    click.echo(environment.exports(LabHome(home)), nl=False)
 
 
 @lab.command()
 @home_option
 @_seed_options
-def seed(home: LabHome, sessions: int | None, seed: int, records: Path | None) -> None:
+def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> None:
     """Fill a lab that is up: a generated institute, real records, or both. The same again changes nothing.
 
     \b
@@ -198,9 +181,10 @@ def seed(home: LabHome, sessions: int | None, seed: int, records: Path | None) -
     """
     if sessions is None and records is None:
         raise click.UsageError("Say what to load: --sessions N, --records DIR, or both.")
-    if not control.is_up(home):
-        fail(f"The lab in {home.root} is not up. Start it: aind-pipelines lab up --home {home.root}")
-    _seed(home, sessions, seed, records)
+    lab_home = LabHome(home)
+    if not control.is_up(lab_home):
+        raise LabError(f"The lab in {lab_home.root} is not up. Start it: aind-pipelines lab up --home {lab_home.root}")
+    _seed(lab_home, sessions, seed, records)
 
 
 def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None) -> None:
@@ -209,11 +193,4 @@ def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None
     records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
-    _do(lambda: plant(home, sessions=sessions, seed=number, records=records, progress=_say))
-
-
-def _do(action: Callable[[], _T]) -> _T:
-    try:
-        return action()
-    except (control.LabError, HomeError) as error:
-        fail(str(error))
+    plant(home, sessions=sessions, seed=number, records=records, progress=_say)

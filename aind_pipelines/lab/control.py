@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aind_pipelines.lab import environment
-from aind_pipelines.lab.home import HOST, HomeError, HomeInUse, LabHome
+from aind_pipelines.lab.home import HOST, HomeInUse, LabError, LabHome
 from aind_pipelines.lab.processes import tail
 from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
 
@@ -28,10 +28,6 @@ Progress = Callable[[str], None]
 _START_LIMIT = 300.0
 _STOP_LIMIT = 20.0
 _PROGRAM = (sys.executable, "-m", "aind_pipelines.lab.supervisor")
-
-
-class LabError(Exception):
-    """The lab did not do what was asked; the message names the service or the home, the reason and what to do."""
 
 
 class NotUp(LabError):
@@ -96,14 +92,6 @@ class LabStatus:
         return asdict(self) | {"healthy": self.healthy}
 
 
-@contextlib.contextmanager
-def _as_lab_error() -> Iterator[None]:
-    try:
-        yield
-    except HomeError as error:
-        raise LabError(str(error)) from None
-
-
 def _ask(home: LabHome, command: str, service: str | None = None, limit: float = 15.0) -> dict[str, Any]:
     """Send one command to the supervisor and return its answer.
 
@@ -137,8 +125,7 @@ def status(home: LabHome) -> LabStatus:
     try:
         answer = _ask(home, "status")
     except NotUp:
-        with _as_lab_error():
-            return LabStatus(str(home.root), False, False, None, _stopped(home))
+        return LabStatus(str(home.root), False, False, None, _stopped(home))
     services = tuple(ServiceStatus(**row) for row in answer["services"])
     return LabStatus(str(home.root), True, answer["ready"] and not answer["stopping"], answer["pid"], services)
 
@@ -174,6 +161,8 @@ def ensure_up(
 
     A service that is held down stays so; one that has failed is tried again.
 
+    A process that has entered the lab's environment has the present one afterwards.
+
     Args:
         home: Its home; made when it is not there.
         docdb_uri: MongoDB URI of a DocDB to use instead of the lab's own.
@@ -194,6 +183,7 @@ def ensure_up(
             _wait_until_ready(home, deadline)
             _require_same_externals(home, docdb_uri, postgres_url)
             _try_failed_again(home, tell)
+            _refresh(home)
             return False
         try:
             _start(home, {"docdb_uri": docdb_uri, "postgres_url": postgres_url}, tell, program)
@@ -202,8 +192,15 @@ def ensure_up(
             if time.monotonic() > deadline or not _owner_settles(home):
                 raise LabError(str(error)) from None
         else:
-            home.reload()
+            _refresh(home)
             return True
+
+
+def _refresh(home: LabHome) -> None:
+    """Take over what a start has changed: ports may have moved, services become external."""
+    home.reload()
+    if environment.entered(home):
+        environment.enter(home)
 
 
 class _InUse(Exception):
@@ -225,8 +222,7 @@ def _owner_settles(home: LabHome, seconds: float = 15.0) -> bool:
 
 def _start(home: LabHome, options: dict[str, str | None], tell: Progress, program: Sequence[str]) -> None:
     """Start a supervisor and follow its report until the lab is ready."""
-    with _as_lab_error():
-        home.check()
+    home.check()
     log_size = home.log("supervisor").stat().st_size if home.log("supervisor").exists() else 0
     starter = subprocess.Popen(
         [*program, "--home", str(home.root)],
@@ -369,11 +365,10 @@ def stop(home: LabHome) -> bool:
     except NotUp:
         if owner is not None:
             owner.signal(signal.SIGTERM)
-    with _as_lab_error():
-        try:
-            os.close(home.lock(_STOP_LIMIT))
-        except HomeInUse:
-            if owner is not None:
-                owner.signal(signal.SIGKILL)
-        os.close(take_over(home))
+    try:
+        os.close(home.lock(_STOP_LIMIT))
+    except HomeInUse:
+        if owner is not None:
+            owner.signal(signal.SIGKILL)
+    os.close(take_over(home))
     return bool(living)

@@ -77,10 +77,18 @@ def isolated(home: LabHome, caller: Mapping[str, str] | None = None) -> dict[str
 
 
 def enter(home: LabHome) -> None:
-    """Replace this process's environment by the lab's, for commands that work on the lab in their own process."""
-    environment = isolated(home)
+    """Replace this process's environment by the lab's, for commands that work on the lab in their own process.
+
+    Before there is a lab in `home`, only what was the caller's goes; `control.ensure_up` then brings the rest.
+    """
+    environment = isolated(home) if home.exists else inherited() | home.places()
     os.environ.clear()
     os.environ.update(environment)
+
+
+def entered(home: LabHome) -> bool:
+    """Whether this process lives in the environment of the lab in `home`."""
+    return os.environ.get("AIND_PIPELINES_CONFIG") == str(home.config_file)
 
 
 def exports(home: LabHome) -> str:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from aind_pipelines.lab import environment
-from aind_pipelines.lab.home import HOST, HomeError, HomeInUse, LabHome, port_is_free, write_private
+from aind_pipelines.lab.home import HOST, HomeError, HomeInUse, LabError, LabHome, port_is_free, write_private
 from aind_pipelines.lab.probes import NotReady
 from aind_pipelines.lab.processes import Recorded, Watchdog, end, rotate, spawn, tail
 from aind_pipelines.lab.services import ServiceSpec, table
@@ -66,16 +66,16 @@ class StepFailed(Exception):
     """A service did not start, or a step of its start failed; the message gives the reason and the log's end."""
 
 
-class StartFailed(Exception):
+class StartFailed(LabError):
     """The lab did not come up; everything is stopped again.
 
     Attributes:
-        service: The service at fault.
+        culprit: The service at fault.
     """
 
     def __init__(self, service: str, reason: str) -> None:
-        super().__init__(f"{service}: {reason}")
-        self.service = service
+        super().__init__(f"{service} {reason}")
+        self.culprit = service
 
 
 @dataclass
@@ -246,7 +246,9 @@ class Supervisor:
                 try:
                     await self._launch(service, Health.RESTARTING if crashed else Health.STARTING)
                     await self._stays_up(service)
-                except (StepFailed, HomeError, OSError) as error:
+                except LabError as error:
+                    reason = error.message
+                except (StepFailed, OSError) as error:
                     reason = str(error)
                 await self._end_child(spec.name)
                 if service.health not in {Health.READY, Health.RESTARTING}:
@@ -619,11 +621,11 @@ def supervise(
             try:
                 return asyncio.run(_run(home, specs, watchdog, report))
             except StartFailed as error:
-                port = next((spec.port for spec in specs if spec.name == error.service), None)
+                port = next((spec.port for spec in specs if spec.name == error.culprit), None)
                 if attempts == 0 or port is None or port_is_free(port):
                     raise
                 # Somebody took the port between the choice and the start.
-                report({"event": "note", "message": f"{error.service} lost its port {port} to another program"})
+                report({"event": "note", "message": f"{error.culprit} lost its port {port} to another program"})
             finally:
                 watchdog.dismiss()
     finally:
@@ -677,8 +679,8 @@ def main(arguments: list[str] | None = None, services: Table = table) -> int:
     try:
         home.check()
         descriptor = become_daemon(home)
-    except (HomeError, OSError) as error:
-        write(1, {"event": "failed", "reason": str(error)})
+    except LabError as error:
+        write(1, {"event": "failed", "reason": error.message})
         return 1
     log_to(sys.stderr)
     open_report: list[int] = [descriptor]
@@ -692,13 +694,10 @@ def main(arguments: list[str] | None = None, services: Table = table) -> int:
     report({"event": "started", "pid": os.getpid()})
     try:
         supervise(home, **options, services=services, report=report)
-    except HomeInUse as error:
-        report({"event": "failed", "reason": str(error), "in_use": True})
-        return 1
-    except (HomeError, StartFailed) as error:
+    except LabError as error:
         _log.error("%s", error)
         with contextlib.suppress(BrokenPipeError):
-            report({"event": "failed", "reason": str(error)})
+            report({"event": "failed", "reason": error.message, "in_use": isinstance(error, HomeInUse)})
         return 1
     except BrokenPipeError:
         _log.info("whoever started the lab has gone")
