@@ -94,7 +94,12 @@ def test_an_unreachable_endpoint_is_an_outage_and_never_an_empty_listing(monkeyp
 def test_a_refusal_says_which_right_is_missing(s3: S3Client, moto_url: str) -> None:
     def check_from_now_on(free_requests: int) -> None:
         urllib.request.urlopen(
-            urllib.request.Request(f"{moto_url}/moto-api/reset-auth", data=str(free_requests).encode()), timeout=10
+            urllib.request.Request(
+                f"{moto_url}/moto-api/reset-auth",
+                data=str(free_requests).encode(),
+                headers={"Content-Type": "text/plain"},
+            ),
+            timeout=10,
         ).close()
 
     fill(s3, "bucket", "a/1")
