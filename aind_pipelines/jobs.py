@@ -5,8 +5,6 @@
 
 import dagster as dg
 
-from aind_pipelines.partitions import archives, months
-
 ingest = dg.define_asset_job(
     "ingest",
     dg.AssetSelection.groups("metadata", "tables", "subjects", "indexes"),
@@ -15,13 +13,11 @@ ingest = dg.define_asset_job(
 sessions = dg.define_asset_job(
     "sessions",
     dg.AssetSelection.assets("session_assets", "session_deposits"),
-    partitions_def=months,
     description="Session assets and their deposits, by month of the session.",
 )
 check_archives = dg.define_asset_job(
     "check_archives",
     dg.AssetSelection.assets("archive_fixity"),
-    partitions_def=archives,
     description="Every byte of one archive, compared with the registry.",
 )
 report = dg.define_asset_job("report", dg.AssetSelection.assets("flow_report"), description="The flow on one page.")

@@ -14,7 +14,54 @@ import pytest
 from sqlalchemy import Engine
 
 from aind_pipelines.clients.rds import make_engine
-from aind_pipelines_tests.clients.servers import PostgresServer, as_somebody_else, free_port
+from aind_pipelines_tests.clients.servers import (
+    AwsServer,
+    PostgresServer,
+    as_somebody_else,
+    child,
+    free_port,
+    wait_for_port,
+)
+
+_OURS = (
+    "RDS_",
+    "DOC_DB_",
+    "AWS_",
+    "PG",
+    "AIND_",
+    "METADATA_SERVICE",
+    "NBANK_",
+    "CODE_OCEAN",
+    "REQUESTS_CA",
+    "CURL_CA",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_callers_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(_OURS) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AIND_PIPELINES_NO_DOTENV", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+    port, log = free_port(), tmp_path_factory.mktemp("aws") / "log"
+    with child("moto.server", "-H", "127.0.0.1", "-p", str(port), log=log) as process:
+        wait_for_port(port, process, log)
+        yield AwsServer(f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def aws_environment(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", aws.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", aws.secret_key)
+    monkeypatch.setenv("AWS_REGION", aws.region)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
+    return aws
 
 
 @pytest.fixture(scope="session")
