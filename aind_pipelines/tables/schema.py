@@ -283,3 +283,6 @@ FINDINGS = {
     "archive": archive_findings,
 }
 """Findings tables by stage."""
+
+VIEWS = ("findings",)
+"""Views in ``public``: ``findings`` is those of every stage that stand now."""
