@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 import socket
@@ -16,7 +17,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from aind_pipelines_tests.services.conftest import answers, free_port, module, mongo_uri, wait_for
+from aind_pipelines_tests.services.processes import answers, free_port, module, mongo_uri, wait_for
 
 GATEWAY = "aind_pipelines.services.docdb_gateway"
 KEYS = {"AKIDLAB": "lab/secret+key"}
@@ -136,9 +137,7 @@ def test_aggregates_answer_and_cannot_write(caller: Caller, assets: Any) -> None
 
 
 def test_dates_are_written_with_a_space_as_python_writes_them(caller: Caller, assets: Any) -> None:
-    import datetime
-
-    assets.insert_one({"_id": "d", "at": datetime.datetime(2026, 1, 2, 3, 4, 5)})  # noqa: DTZ001 - BSON has no zone
+    assets.insert_one({"_id": "d", "at": dt.datetime(2026, 1, 2, 3, 4, 5)})  # noqa: DTZ001 - BSON has no zone
     assert caller.get(f"{ASSETS}/find").json() == [{"_id": "d", "at": "2026-01-02 03:04:05"}]
 
 
