@@ -108,6 +108,8 @@ def _merged(present: Any, added: Any) -> Any:
     if isinstance(added, Mapping):
         merged = dict(present or {})
         for key, value in added.items():
-            merged[key] = _merged(merged[key], value) if isinstance(merged.get(key), Mapping) else merged.get(key, value)
+            merged[key] = (
+                _merged(merged[key], value) if isinstance(merged.get(key), Mapping) else merged.get(key, value)
+            )
         return merged
     return [*(present or []), *(row for row in added if row not in (present or []))]
