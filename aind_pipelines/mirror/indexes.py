@@ -19,8 +19,10 @@ from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.publish import PublishResult, publish
 from aind_pipelines.clients.s3 import BucketMissing, folders, iter_listing_pages
+from aind_pipelines.records.canonical import UNSTORABLE_TEXT, canonicalise
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.names import AssetName, parse_asset_name, parse_session_id
+from aind_pipelines.records.reading import LONGEST_KEY, as_text, shown
 from aind_pipelines.tables.findings import record_findings
 from aind_pipelines.tables.schema import code_ocean_assets, index_refreshes, s3_prefixes, session_findings
 
@@ -135,7 +137,7 @@ def _unique_rows(
         try:
             row = code_ocean_row(asset)
         except ValueError as error:
-            findings.append(Finding(ASSET_UNREADABLE, str(asset.get("id")), "", str(error)))
+            findings.append(Finding(ASSET_UNREADABLE, shown(asset.get("id")), "", str(error)))
             continue
         if row["id"] not in seen:  # an asset that moved between pages during the scan comes twice
             seen.add(row["id"])
@@ -148,9 +150,8 @@ def code_ocean_row(asset: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: It has no id, name or creation time, which the contract promises.
     """
-    identifier, name, created = asset.get("id"), asset.get("name"), asset.get("created")
-    if not isinstance(identifier, str) or not identifier or not isinstance(name, str):
-        raise ValueError(f"The data asset has no id or no name: id {identifier!r}, name {name!r}.")
+    identifier, name = _required(asset, "id"), _required(asset, "name")
+    created = asset.get("created")
     if isinstance(created, bool) or not isinstance(created, int | float):
         raise ValueError(f"The data asset has no creation time in seconds since 1970: {created!r}.")  # noqa: TRY004
     try:
@@ -164,31 +165,23 @@ def code_ocean_row(asset: Mapping[str, Any]) -> dict[str, Any]:
     size = asset.get("size")
     return {
         "id": identifier,
-        "name": _storable(name),
+        "name": name,
         "created": moment,
-        "state": _text_or_none(asset.get("state")),
-        "type": _text_or_none(asset.get("type")),
-        "size": size if isinstance(size, int) and not isinstance(size, bool) else None,
-        "tags": [_storable(tag) for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
-        "data_level": _text_or_none(level),
+        "state": as_text(asset.get("state")),
+        "type": as_text(asset.get("type")),
+        "size": size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
+        "tags": [text for tag in tags if (text := as_text(tag))] if isinstance(tags, list) else [],
+        "data_level": as_text(level),
         "session_id": None if session is None else session.id,
         "location": _source_location(asset.get("source_bucket")),
-        "body": _storable(dict(asset)),
+        "body": canonicalise(asset).body,
     }
 
 
-def _text_or_none(value: Any) -> str | None:
-    return _storable(value) if isinstance(value, str) else None
-
-
-def _storable(value: Any) -> Any:
-    """The value without NUL characters, which Postgres cannot store, in any string of it."""
-    if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
+def _required(asset: Mapping[str, Any], key: str) -> str:
+    value = asset.get(key)
+    if not isinstance(value, str) or not value or len(value) > LONGEST_KEY or UNSTORABLE_TEXT.search(value):
+        raise ValueError(f"The data asset {shown(asset.get('id'))} has no usable {key}: {shown(value)}.")
     return value
 
 
@@ -197,7 +190,7 @@ def _source_location(source: Any) -> str | None:
         return None
     scheme = _SCHEMES.get(str(source.get("origin") or "aws"), str(source.get("origin")))
     prefix = str(source.get("prefix") or "").strip("/")
-    return _text_or_none(f"{scheme}://{source['bucket']}/{prefix}".rstrip("/"))
+    return as_text(f"{scheme}://{source['bucket']}/{prefix}".rstrip("/"))
 
 
 def is_raw(name: str, data_level: str | None, tags: Collection[str], session_id: str | None) -> bool:
@@ -342,7 +335,7 @@ def _refresh_bucket(
     rows = (
         {
             "bucket": bucket,
-            "prefix": _storable(name),
+            "prefix": name,
             "session_id": session.id if (session := parsed[name].session_id) is not None else None,
             "children": children.get(name, known.get(name, [])),
             "seen_at": now,

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.clients.s3 import client
 from aind_pipelines.mirror.indexes import RefreshRefused, is_raw, refresh_code_ocean, refresh_s3
+from aind_pipelines.records.reading import shown
 from aind_pipelines.settings import Settings
 from aind_pipelines.tables.schema import code_ocean_assets, index_refreshes, s3_prefixes, session_findings
 from aind_pipelines_tests.moto import fill, free_port, moto_url, s3
@@ -162,12 +163,16 @@ def test_more_than_half_and_more_than_twenty_gone_is_refused(
         {"id": "odd", "name": "x", "created": 10**18},
         {"id": "odd", "name": "x", "created": True},
         {"name": "x", "created": 1},
+        {"id": "odd", "name": "nul\0", "created": 1},
+        {"id": "odd", "name": "half \ud800", "created": 1},
+        {"id": "odd", "name": "long" * 1000, "created": 1},
+        {"id": "long" * 1000, "name": "x", "created": 1},
     ],
 )
 def test_an_asset_outside_the_contract_is_a_finding_and_the_others_arrive(engine: Engine, odd: dict[str, Any]) -> None:
     result = refresh_code_ocean(engine, [odd, asset(1)], run_id="run")
     assert result.findings_by_code == {"code_ocean_asset_unreadable": 1}
-    assert standing(engine) == {("code_ocean_asset_unreadable", str(odd.get("id")))}
+    assert standing(engine) == {("code_ocean_asset_unreadable", shown(odd.get("id")))}
     assert set(code_ocean(engine)) == {"id-1"}
     refresh_code_ocean(engine, [asset(1)])
     assert standing(engine) == set()
@@ -176,11 +181,15 @@ def test_an_asset_outside_the_contract_is_a_finding_and_the_others_arrive(engine
 def test_odd_fields_do_not_stop_an_asset(engine: Engine) -> None:
     refresh_code_ocean(
         engine,
-        [asset(1, name="nul\0", tags=None, size="12", custom_metadata=[], description="a\0b", created=1.5, state=3)],
+        [
+            asset(1, tags=None, size="12", custom_metadata=[], description="a\0b", created=1.5, state=["?"]),
+            asset(2, tags=["\ud800", None, "raw"], size=2**70, app_parameters=[float("nan")], source_bucket="b"),
+        ],
     )
-    row = code_ocean(engine)["id-1"]
-    assert (row.name, row.tags, row.size, row.state) == ("nul\N{REPLACEMENT CHARACTER}", [], None, None)
-    assert row.body["description"] == "a\N{REPLACEMENT CHARACTER}b"
+    one, two = code_ocean(engine)["id-1"], code_ocean(engine)["id-2"]
+    assert (one.tags, one.size, one.state) == ([], None, None)
+    assert one.body["description"] == "a\N{REPLACEMENT CHARACTER}b"
+    assert (two.tags, two.size, two.location) == (["\N{REPLACEMENT CHARACTER}", "raw"], None, None)
 
 
 @pytest.mark.parametrize(
