@@ -200,6 +200,7 @@ def test_an_answer_that_jsonb_cannot_hold_is_stored_all_the_same(engine: Engine)
         (300, [MODEL], ["subject_ambiguous"]),
         (406, MODEL | {"sex": "Male"}, ["subject_invalid", "sex_differs"]),
         (400, MODEL, ["subject_invalid"]),
+        (406, None, ["subject_unknown"]),
         (418, None, ["subject_status_unknown"]),
         (
             200,
