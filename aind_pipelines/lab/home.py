@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from aind_pipelines.clients.errors import ServiceError
+
 HOST = "127.0.0.1"
 REGION = "us-west-2"
 SERVICES = (
@@ -53,8 +55,20 @@ _KNOWN_ENTRIES = frozenset(
 _SSL_OPTIONS = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
 
 
-class HomeError(Exception):
-    """The home cannot be used; the message says why and what to do."""
+class LabError(ServiceError):
+    """The lab did not do what was asked; the message names the service or the home, the reason and what to do.
+
+    Attributes:
+        message: The text without the system's name.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("lab", message)
+        self.message = message
+
+
+class HomeError(LabError):
+    """The home cannot be used."""
 
 
 class HomeInUse(HomeError):
@@ -417,6 +431,10 @@ class LabHome:
                 "Choose a new or empty folder as --home."
             )
         with self._explained():
+            if (owner := self.root.stat().st_uid) != os.geteuid():
+                raise HomeError(
+                    f"{self.root} belongs to another user (id {owner}). Run as that user, or choose another --home."
+                )
             if self.root.stat().st_mode & 0o066:
                 self.root.chmod(0o700)
             probe = self.root / f".probe.{os.getpid()}"
@@ -519,6 +537,21 @@ class LabHome:
         path = "/neurobank/" if service == "registry" else ""
         return f"{scheme}://{HOST}:{self.ports[service]}{path}"
 
+    def places(self) -> dict[str, str]:
+        """The part of `environment` that is known before there is a lab: where tools look for a person's things."""
+        return {
+            "HOME": str(self.root),
+            "AIND_PIPELINES_NO_DOTENV": "1",
+            "AIND_PIPELINES_CONFIG": str(self.config_file),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "AWS_CONFIG_FILE": str(self.root / ".aws" / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.root / ".aws" / "credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NETRC": str(self.root / ".netrc"),
+            "NO_PROXY": f"{HOST},localhost",
+            "no_proxy": f"{HOST},localhost",
+        }
+
     def environment(self) -> dict[str, str]:
         """What a process needs to be set to meet this lab and nothing else of the kind.
 
@@ -528,10 +561,6 @@ class LabHome:
         ports, keys = self.ports, self.secrets
         server, docdb = self.postgres(), self.docdb()
         values: Mapping[str, str | None] = {
-            "HOME": str(self.root),
-            "AIND_PIPELINES_NO_DOTENV": "1",
-            "AIND_PIPELINES_CONFIG": str(self.config_file),
-            "DAGSTER_HOME": str(self.dagster_home),
             "DOC_DB_HOST": docdb.hosts[0][0],
             "DOC_DB_PORT": str(docdb.hosts[0][1]),
             "DOC_DB_USERNAME": docdb.username,
@@ -568,11 +597,5 @@ class LabHome:
             "AWS_SECRET_ACCESS_KEY": keys["aws_secret_access_key"],
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": str(self.root / ".aws" / "config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.root / ".aws" / "credentials"),
-            "NETRC": str(self.root / ".netrc"),
-            "NO_PROXY": f"{HOST},localhost",
-            "no_proxy": f"{HOST},localhost",
         } | {_SSL_OPTIONS[name]: value for name, value in server.options}
-        return {name: value for name, value in values.items() if value}
+        return self.places() | {name: value for name, value in values.items() if value}
