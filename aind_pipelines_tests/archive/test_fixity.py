@@ -11,6 +11,7 @@ from aind_pipelines.archive.errors import NotAnArchive
 from aind_pipelines.archive.fixity import WARNINGS, check
 from aind_pipelines.archive.intake import local_source
 from aind_pipelines.archive.layout import Archive
+from aind_pipelines.clients import http
 from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.clients.registry import RegistryClient
 
@@ -205,8 +206,8 @@ def test_an_archive_that_goes_away_during_the_check_is_an_error(filled, registry
 
 def test_an_unreachable_registry_says_nothing_about_the_archive(filled):
     archive, _ = filled
-    with pytest.raises(ServiceUnavailable), RegistryClient("http://127.0.0.1:9/neurobank/") as down:
-        down._session.mount("http://", __import__("requests").adapters.HTTPAdapter(max_retries=0))
+    session = http.build_session(retries=0)
+    with RegistryClient("http://127.0.0.1:9/neurobank/", session=session) as down, pytest.raises(ServiceUnavailable):
         check(archive, down)
 
 

@@ -54,7 +54,7 @@ def server(answer: Callable[[str, str, bytes], Answer]):
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _any
+        do_GET = do_POST = _any  # noqa: N815 - the names are the standard library's
 
         def log_message(self, *_arguments: object) -> None:
             pass
