@@ -304,6 +304,16 @@ class Policy(_PolicyModel):
     archives: dict[str, ArchivePolicy] = Field(default_factory=dict, description="archives by registered name")
     deposits: DepositPolicy = DepositPolicy()
 
+    def archive(self, name: str) -> ArchivePolicy:
+        """The archive registered as `name`. Raises SettingsError when the policy names no such archive."""
+        try:
+            return self.archives[name]
+        except KeyError:
+            known = ", ".join(sorted(self.archives)) or "none"
+            raise SettingsError(
+                f"The policy names no archive {name!r} (it names: {known}). Add [archives.{name}] with its path."
+            ) from None
+
 
 def policy_path(settings: Settings | None = None) -> Path | None:
     """The policy file in force, or None when the defaults in code are."""

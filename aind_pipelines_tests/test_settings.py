@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from aind_pipelines.settings import Policy, SettingsError, load_policy, load_settings, load_settings_with_origins
+from aind_pipelines.settings import (
+    Policy,
+    Settings,
+    SettingsError,
+    load_policy,
+    load_settings,
+    load_settings_with_origins,
+    setting_names,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +23,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / "workspace.yaml").write_text("load_from: []\n")
     monkeypatch.chdir(project)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("AIND_PIPELINES_NO_DOTENV", raising=False)
     for name in list(__import__("os").environ):
         if name.startswith(("RDS_", "DOC_DB_", "CODE_OCEAN", "AWS_", "NBANK_", "METADATA_SERVICE", "AIND_")):
             monkeypatch.delenv(name)
@@ -98,3 +107,9 @@ def test_a_bad_policy_names_the_file_and_the_place(tmp_path: Path, text: str, pr
 def test_a_missing_policy_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="AIND_PIPELINES_CONFIG"):
         load_policy(tmp_path / "none.toml")
+
+
+def test_the_template_names_every_setting_and_nothing_else() -> None:
+    template = (Path(__file__).parents[1] / ".env.template").read_text()
+    named = {line.removeprefix("# ").split("=")[0] for line in template.splitlines() if "=" in line}
+    assert named == {setting_names(field)[0] for field in Settings.model_fields}

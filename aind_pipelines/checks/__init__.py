@@ -3,3 +3,15 @@
 A check reads what a stage left behind and says pass or fail, with the numbers. Checks that must stop what is
 downstream are blocking.
 """
+
+from aind_pipelines.checks import archives, metadata, subjects, tables
+
+ALL = [
+    metadata.record_counts_agree,
+    tables.every_record_has_a_row,
+    tables.every_named_subject_has_a_row,
+    subjects.every_subject_was_asked_for,
+    archives.every_deposit_is_registered,
+    archives.archive_is_sound,
+]
+"""Every asset check, in the order of the flow."""

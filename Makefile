@@ -1,0 +1,85 @@
+# Everything here works on a machine that has only Python 3.11 to 3.13 (with its venv module) and make.
+# Paths are relative, so that a checkout below a folder with spaces works.
+
+HOME_DIR ?= .lab
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+SCHEMA_PEER := .peers/aind-data-schema
+ACCESS_PEER := .peers/aind-data-access-api
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test soak check bench clean distclean python print-python
+
+help:  ## list these
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.lab-installed  ## set up, start the lab, run the whole main job on it, show the result, end
+	@$(RUN) aind_pipelines.cli demo --home "$(HOME_DIR)"
+
+ui: $(VENV)/.lab-installed  ## the Dagster UI and daemon on the lab that the demo left
+	@$(RUN) aind_pipelines.cli dev --home "$(HOME_DIR)"
+
+test: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed  ## set up and run every test
+	@$(RUN) pytest
+
+soak: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed  ## the same with the long counts
+	@AIND_PIPELINES_SOAK=1 $(RUN) pytest
+
+check: $(VENV)/.dev-installed  ## format, lint, types, import rules and definitions
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/dg check defs
+
+bench: $(VENV)/.dev-installed  ## every benchmark
+	@$(RUN) benchmarks lab
+
+clean:  ## stop the lab, remove its home
+	@if [ -x "$(VENV)/bin/python" ] && [ -d "$(HOME_DIR)" ]; then $(RUN) aind_pipelines.cli lab down --home "$(HOME_DIR)"; fi
+	@rm -rf "$(HOME_DIR)"
+
+distclean: clean  ## clean, and remove what was installed
+	@rm -rf $(VENV) .peers
+
+print-python: python
+	@echo $(PYTHON)
+
+python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "error: no Python 3.11, 3.12 or 3.13 found. Install one (Debian, Ubuntu: apt install python3 python3-venv)," >&2; \
+		echo "       or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "error: $(PYTHON) has no venv module. Install the package that brings it" >&2; \
+		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)." >&2; exit 1; }
+
+$(VENV)/bin/python: | python
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: the virtual environment could not be created; see above (disk full? no write permission?)" >&2; exit 1; }
+
+# $(1): extras
+define install
+	@echo "installing ($(1)); the first time this takes some minutes"
+	@$(RUN) pip install --quiet --use-pep517 --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]" || { \
+		echo "error: the installation failed; see above. Check the network and free disk space, then run make again." >&2; exit 1; }
+endef
+
+$(VENV)/.lab-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,lab)
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,dev)
+	@touch $@ $(VENV)/.lab-installed
+
+# Peers that cannot share our environment get one of their own.
+.peers/%/.installed: aind_pipelines_tests/peers/%.txt | python
+	@echo "installing the peer $* into an environment of its own"
+	@rm -rf .peers/$* && mkdir -p .peers && $(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf .peers/$*; \
+		echo "error: installing the peer $* failed; see above. Check the network, then run make again." >&2; exit 1; }
+	@touch $@

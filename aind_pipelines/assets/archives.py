@@ -1,0 +1,106 @@
+"""Deposits into neurobank archives, and the check of every byte in them."""
+
+from collections import Counter
+from typing import Literal
+
+import dagster as dg
+
+from aind_pipelines.assets.describe import outcome
+from aind_pipelines.assets.sessions import months_of, session_assets
+from aind_pipelines.partitions import archives, months
+from aind_pipelines.resources.policy import PolicyResource
+from aind_pipelines.resources.rds import RDSResource
+from aind_pipelines.resources.registry import RegistryResource
+from aind_pipelines.resources.s3 import S3Resource
+
+
+@dg.asset(
+    deps=[session_assets],
+    partitions_def=months,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="archives",
+    kinds={"neurobank"},
+    pool="archive",
+)
+def session_deposits(
+    context: dg.AssetExecutionContext,
+    s3: S3Resource,
+    registry: RegistryResource,
+    rds: RDSResource,
+    policy: PolicyResource,
+) -> dg.MaterializeResult:
+    """Each session's raw asset as one directory resource: hashed while it is copied, durable, then registered.
+
+    The identifier is the asset's name. What is already there is reported and left alone; what the archive refuses is
+    a finding, and the source is always kept.
+    """
+    from aind_pipelines.archive.session_deposits import deposit_sessions
+
+    rules = policy.load()
+    with rds.engine() as engine:
+        result = deposit_sessions(
+            engine,
+            rules.archive(rules.deposits.archive),
+            registry.client(),
+            s3.client(),
+            months_of(context),
+            dtype=rules.deposits.dtype,
+            run_id=context.run_id,
+        )
+    context.log.info(str(result))
+    return dg.MaterializeResult(
+        metadata=outcome(
+            rows=result.held,
+            changed=result.deposited,
+            findings=result.findings_by_code,
+            bytes_read=result.bytes,
+            already_there=result.already_there,
+            refused=result.refused,
+        )
+    )
+
+
+class FixityConfig(dg.Config):
+    """What an archive check reads."""
+
+    tier: Literal["full", "exists"] = "full"
+
+
+@dg.asset(
+    deps=[dg.AssetDep(session_deposits, partition_mapping=dg.AllPartitionMapping())],
+    partitions_def=archives,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+    group_name="archives",
+    kinds={"neurobank"},
+    pool="archive",
+)
+def archive_fixity(
+    context: dg.AssetExecutionContext,
+    config: FixityConfig,
+    registry: RegistryResource,
+    rds: RDSResource,
+    policy: PolicyResource,
+) -> dg.MaterializeResult:
+    """One archive compared with the registry, every byte read and hashed.
+
+    Tables `archive.checks` and `archive.findings`. The asset check `archive_is_sound` says whether it passed.
+    """
+    from aind_pipelines.archive.fixity import check
+    from aind_pipelines.archive.layout import Archive
+    from aind_pipelines.archive.ledger import record_check
+
+    name = context.partition_key
+    with rds.engine() as engine:
+        report = check(Archive.open(policy.load().archive(name).path), registry.client(), tier=config.tier)
+        with engine.begin() as connection:
+            record_check(connection, report, run_id=context.run_id)
+    context.log.info(f"{name}: {report.resources} resources, {report.bytes} bytes, {len(report.findings)} findings")
+    return dg.MaterializeResult(
+        metadata=outcome(
+            rows=report.resources,
+            changed=0,
+            findings=Counter(finding.code for finding in report.findings),
+            bytes_read=report.bytes,
+            tier=config.tier,
+        )
+    )

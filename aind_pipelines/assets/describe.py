@@ -1,0 +1,78 @@
+"""How a stage tells what it did: the same metadata keys for every asset.
+
+``dagster/row_count`` is what the asset holds now, ``changed`` what this run changed in it, ``findings`` how many
+findings stand, with a table of them by code.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+
+def outcome(
+    *,
+    rows: int,
+    changed: int,
+    findings: Mapping[str, int] | None = None,
+    bytes_read: int | None = None,
+    table: "Table | None" = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Metadata of a materialization.
+
+    Args:
+        rows: What the asset holds after the run.
+        changed: Rows (or resources) this run inserted, updated or removed.
+        findings: Standing findings of this run's scope, by code.
+        bytes_read: Bytes of content the run read, where content was read.
+        table: The published table: its columns, types and comments become the column schema.
+        more: Further metadata.
+    """
+    counts = dict(findings or {})
+    metadata: dict[str, Any] = {
+        "dagster/row_count": rows,
+        "changed": changed,
+        "findings": sum(counts.values()),
+        **more,
+    }
+    if bytes_read is not None:
+        metadata["bytes"] = bytes_read
+    if counts:
+        metadata["findings by code"] = findings_table(counts)
+    if table is not None:
+        metadata |= table_metadata(table)
+    return metadata
+
+
+def findings_table(counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """Findings by code, most frequent first, as a Markdown table."""
+    lines = ["| finding | count |", "| --- | ---: |"]
+    lines += [
+        f"| `{code}` | {count:,} |" for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def table_metadata(table: "Table") -> dict[str, Any]:
+    """Name and column schema of a table of `aind_pipelines.tables.schema`."""
+    from sqlalchemy.dialects import postgresql
+
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return {
+        "dagster/table_name": f"{table.schema or 'public'}.{table.name}",
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    name=column.name,
+                    type=column.type.compile(dialect=dialect),
+                    description=column.comment,
+                    constraints=dg.TableColumnConstraints(nullable=bool(column.nullable)),
+                )
+                for column in table.columns
+            ]
+        ),
+    }

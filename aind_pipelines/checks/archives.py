@@ -1,0 +1,63 @@
+"""Checks of the archives."""
+
+import dagster as dg
+
+from aind_pipelines.assets.archives import archive_fixity, session_deposits
+from aind_pipelines.resources.policy import PolicyResource
+from aind_pipelines.resources.rds import RDSResource
+from aind_pipelines.resources.registry import RegistryResource
+
+
+@dg.asset_check(asset=session_deposits, blocking=True, pool="archive")
+def every_deposit_is_registered(
+    rds: RDSResource, registry: RegistryResource, policy: PolicyResource
+) -> dg.AssetCheckResult:
+    """Every copy in the ledger is known to the registry, at its archive, under the same sha1."""
+    from sqlalchemy import select
+
+    from aind_pipelines.tables.schema import archive_copies as copies
+
+    archive = policy.load().deposits.archive
+    registered = {row.id: row.sha1 for row in registry.client().iter_archive_resources(archive)}
+    with rds.engine() as engine, engine.connect() as connection:
+        ledger = connection.execute(select(copies.c.id, copies.c.sha1).where(copies.c.archive == archive)).all()
+    unknown = sorted(row.id for row in ledger if row.id not in registered)
+    differing = sorted(row.id for row in ledger if registered.get(row.id) not in (None, row.sha1))
+    return dg.AssetCheckResult(
+        passed=not unknown and not differing,
+        description="; ".join(
+            f"{problem}: {', '.join(ids[:20])}"
+            for problem, ids in (("not registered", unknown), ("registered under another sha1", differing))
+            if ids
+        )
+        or None,
+        metadata={
+            "copies": len(ledger),
+            "not registered": unknown[:20],
+            "registered under another sha1": differing[:20],
+        },
+    )
+
+
+@dg.asset_check(asset=archive_fixity, blocking=True, pool="archive")
+def archive_is_sound(rds: RDSResource) -> dg.AssetCheckResult:
+    """The last check of every archive found every registered resource present and intact."""
+    from sqlalchemy import select
+
+    from aind_pipelines.tables.schema import archive_checks as runs
+    from aind_pipelines.tables.schema import archive_findings as findings
+
+    last = select(runs).distinct(runs.c.archive).order_by(runs.c.archive, runs.c.id.desc()).subquery()
+    with rds.engine() as engine, engine.connect() as connection:
+        failed = list(connection.scalars(select(last.c.archive).where(last.c.passed.is_(False))))
+        standing = connection.execute(
+            select(findings.c.code, findings.c.key, findings.c.message)
+            .where(findings.c.resolved_at.is_(None))
+            .order_by(findings.c.code, findings.c.key)
+            .limit(20)
+        ).all()
+    return dg.AssetCheckResult(
+        passed=not failed,
+        description="; ".join(f"{row.key}: {row.code} ({row.message})" for row in standing) if failed else None,
+        metadata={"archives that failed": failed, "findings": [f"{row.code} {row.key}" for row in standing]},
+    )

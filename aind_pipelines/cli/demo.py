@@ -1,0 +1,172 @@
+"""``aind-pipelines demo``: the whole flow on the embedded lab."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aind_pipelines.lab.flow import Stage
+    from aind_pipelines.lab.home import LabHome
+
+
+@click.command()
+@home_option
+@click.option("--records", type=click.Path(path_type=Path), help="folder of real DocDB records (*.json) to load")
+@click.option("--sessions", type=click.IntRange(min=0), help="sessions to generate in an empty home (default: 100)")
+@click.option("--seed", "seed_number", type=int, default=0, show_default=True, help="seed number of the generator")
+@click.option("--ui", is_flag=True, help="stay and serve the Dagster UI on the lab afterwards")
+@service_uri_options
+def demo(
+    home: Path,
+    records: Path | None,
+    sessions: int | None,
+    seed_number: int,
+    ui: bool,
+    docdb_uri: str | None,
+    postgres_url: str | None,
+) -> int:
+    """Run the whole flow on the embedded lab and show the result.
+
+    Starts the lab, seeds it if it is empty, runs every stage (metadata, tables, subjects, indexes, sessions,
+    deposits, archive check, report) through a real Dagster instance, and stops the lab again unless it was already
+    up. Exits 0 only if every stage succeeded and no blocking check failed.
+
+    \b
+    Examples:
+        aind-pipelines demo
+        aind-pipelines demo --sessions 20 --seed 7 --home /tmp/lab
+        aind-pipelines demo --records path/to/records --home /tmp/real
+    """
+    from rich.console import Console
+
+    from aind_pipelines.lab import control
+
+    started = time.monotonic()
+    messages = Console(stderr=True)
+    lab_home = open_home(home)
+    ours = control.ensure_up(
+        lab_home,
+        docdb_uri=docdb_uri,
+        postgres_url=postgres_url,
+        on_progress=lambda text: messages.print(f"[dim]lab:[/] {text}", highlight=False),
+    )
+    try:
+        _seed(lab_home, messages, sessions, seed_number, records)
+        stages = _run(lab_home, messages)
+        ok = bool(stages) and all(stage.ok for stage in stages)
+        _show(stages, time.monotonic() - started)
+        if ui and ok:
+            from aind_pipelines.cli.dev import serve_ui
+
+            serve_ui(lab_home, 3000)
+    finally:
+        if ours:
+            control.stop(lab_home)
+    if ok and not ui:
+        click.echo(f"Look at it: {_ui_command(home)}   (Dagster UI on this lab)")
+    return 0 if ok else 1
+
+
+def _ui_command(home: Path) -> str:
+    return "make ui" if home == Path(".lab") else f"aind-pipelines dev --home '{home}'"
+
+
+def _seed(home: LabHome, messages: Console, sessions: int | None, number: int, records: Path | None) -> None:
+    from aind_pipelines.lab.seed import seed
+
+    report = seed(
+        home,
+        sessions=sessions if sessions is not None or records is not None else 100,
+        seed=number,
+        records=records,
+        progress=lambda text: messages.print(f"[dim]seed:[/] {text}", highlight=False),
+    )
+    for unloadable in report.unloadable:
+        messages.print(f"[yellow]not loaded:[/] {unloadable}", highlight=False)
+
+
+def _run(home: LabHome, messages: Console) -> list[Stage]:
+    """Run the flow with a progress bar on a terminal, and a line per stage elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    messages.print("[dim]dagster:[/] loading the definitions", highlight=False)
+    import warnings
+
+    import dagster as dg
+
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    from aind_pipelines.lab.flow import StageEvent, run_flow, stage_count
+    from aind_pipelines.settings import load_policy
+
+    stages: list[Stage] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        dg.DagsterInstance.from_config(str(home.dagster_home)) as instance,
+        Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as progress,
+    ):
+        task = progress.add_task("flow", total=stage_count())
+
+        def on_event(event: StageEvent, step: str) -> None:
+            if messages.is_terminal:
+                progress.update(task, description=step)
+            elif event != "finished":
+                messages.print(f"stage {step} {event}", highlight=False)
+
+        for stage in run_flow(instance, sorted(load_policy().archives), on_event=on_event):
+            stages.append(stage)
+            progress.advance(task)
+    return stages
+
+
+def _show(stages: list[Stage], seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console()
+    table = Table(title="The flow", title_justify="left")
+    for heading, right in (
+        ("stage", False),
+        ("rows", True),
+        ("changed", True),
+        ("bytes", True),
+        ("findings", True),
+        ("seconds", True),
+        ("result", False),
+    ):
+        table.add_column(heading, justify="right" if right else "left")
+    for stage in stages:
+        table.add_row(
+            stage.name,
+            "" if stage.rows is None else f"{stage.rows:,}",
+            f"{stage.changed:,}",
+            "" if stage.bytes is None else f"{stage.bytes:,}",
+            f"{stage.findings:,}",
+            f"{stage.seconds:.1f}",
+            "[green]ok[/]" if stage.ok else "[red]FAILED[/]",
+        )
+    out.print(table)
+    for stage in stages:
+        if stage.error:
+            out.print(
+                f"[red]stage {stage.name} failed:[/] {stage.error}", highlight=False, markup=True, soft_wrap=True
+            )
+        for check in stage.checks:
+            if not check.passed:
+                kind = "blocking check" if check.blocking else "check"
+                out.print(
+                    f"[red]stage {stage.name}: {kind} {check.name} failed:[/] {check.description}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    changed = sum(stage.changed for stage in stages)
+    if stages and all(stage.ok for stage in stages):
+        out.print("Nothing changed since the last run." if changed == 0 else f"{changed:,} changes.", highlight=False)
+    out.print(f"{len(stages)} stages in {seconds:.0f} s.", highlight=False)

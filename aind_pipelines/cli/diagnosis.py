@@ -1,0 +1,204 @@
+"""What ``doctor`` looks at: settings with their origin, and one probe per external system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from aind_pipelines.clients.errors import ServiceError
+from aind_pipelines.settings import (
+    LoadedSettings,
+    Policy,
+    Settings,
+    SettingsError,
+    load_policy,
+    load_settings_with_origins,
+    policy_path,
+    setting_names,
+)
+
+State = Literal["good", "bad", "not configured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is in force; a secret's value is masked."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The outcome of one probe."""
+
+    name: str
+    state: State
+    detail: str
+    next_step: str = ""
+
+
+def _displayed(value: object) -> str:
+    if value is None:
+        return ""
+    return "********" if isinstance(value, SecretStr) else str(value)
+
+
+def settings_table(loaded: LoadedSettings | None = None) -> list[Setting]:
+    """Every setting; empty when the settings cannot be read at all (`connections` then says why)."""
+    try:
+        loaded = loaded or load_settings_with_origins()
+    except SettingsError:
+        return []
+    return [
+        Setting(setting_names(field)[0], _displayed(getattr(loaded.values, field)), loaded.origins[field])
+        for field in Settings.model_fields
+    ]
+
+
+def connections() -> list[Connection]:
+    """Probe every external system that is configured."""
+    try:
+        settings = load_settings_with_origins().values
+    except SettingsError as error:
+        return [Connection("settings", "bad", str(error), "correct the value named")]
+    rows = [_policy(settings)]
+    policy = _policy_or_default()
+    for name, configured, how, probe in (
+        ("DocDB REST gateway", settings.doc_db_api_host, "set DOC_DB_API_HOST", lambda: _gateway(policy)),
+        ("DocDB over SSH", settings.doc_db_ssh_host, "set DOC_DB_SSH_HOST and the DOC_DB_* names", _direct),
+        ("RDS", settings.rds_host, "set RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE", lambda: _rds(settings)),
+        (
+            "metadata-service",
+            settings.metadata_service_url,
+            "set METADATA_SERVICE_URL",
+            _metadata_service,
+        ),
+        ("Code Ocean", settings.code_ocean_api_token, "set CODE_OCEAN_API_TOKEN", _code_ocean),
+        (
+            "S3",
+            settings.aws_access_key_id or settings.aws_profile or settings.aws_endpoint_url,
+            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            lambda: _s3(settings, policy),
+        ),
+        ("neurobank registry", settings.nbank_registry, "set NBANK_REGISTRY", _registry),
+    ):
+        rows.append(_try(name, probe) if configured else Connection(name, "not configured", "", how))
+    rows += [_try(f"archive {name}", partial(_archive, rule.path)) for name, rule in policy.archives.items()]
+    return rows
+
+
+def _try(name: str, probe: Callable[[], str]) -> Connection:
+    try:
+        return Connection(name, "good", probe())
+    except SettingsError as error:
+        return Connection(name, "bad", str(error), "complete the settings named")
+    except ServiceError as error:
+        step = "try again later; if it lasts, ask who runs it" if error.retryable else "check the value and the rights"
+        return Connection(name, "bad", str(error), step)
+    except Exception as error:  # noqa: BLE001 - a probe's boundary: whatever a library raises is the diagnosis
+        return Connection(name, "bad", f"{type(error).__name__}: {error}".splitlines()[0], "check the value")
+
+
+def _policy(settings: Settings) -> Connection:
+    path = policy_path(settings)
+    if path is None:
+        return Connection("policy file", "not configured", "the defaults in code are in force", "see docs/settings.md")
+    try:
+        load_policy(path)
+    except SettingsError as error:
+        return Connection("policy file", "bad", str(error), "correct the file")
+    return Connection("policy file", "good", str(path))
+
+
+def _policy_or_default() -> Policy:
+    try:
+        return load_policy()
+    except SettingsError:  # reported by the policy file's own row
+        return Policy()
+
+
+def _gateway(policy: Policy) -> str:
+    from aind_pipelines.resources.docdb import DocDBResource
+
+    docdb = DocDBResource()
+    return ", ".join(
+        f"{source.database}.{source.collection}: {docdb.count(source):,} records" for source in policy.docdb.sources
+    )
+
+
+def _direct() -> str:
+    from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials
+
+    credentials = DocumentDbSSHCredentials()
+    with DocumentDbSSHClient(credentials=credentials) as client:
+        return f"{client.collection.full_name}: {client.collection.estimated_document_count():,} records"
+
+
+def _rds(settings: Settings) -> str:
+    from aind_pipelines.clients.rds.engine import engine_from_settings
+    from aind_pipelines.tables.migrate import status
+
+    engine = engine_from_settings(settings)
+    try:
+        schema = status(engine)
+    finally:
+        engine.dispose()
+    if schema.current != schema.head:
+        raise SettingsError(
+            f"the schema is at {schema.current or 'nothing'}, the code expects {schema.head}: "
+            "run aind-pipelines db migrate"
+        )
+    return f"schema {schema.current}"
+
+
+def _metadata_service() -> str:
+    from aind_pipelines.resources.metadata_service import MetadataServiceResource
+
+    answer = MetadataServiceResource().client().ask("project_names", "")
+    return f"{len(answer.data or [])} project names"
+
+
+def _code_ocean() -> str:
+    from codeocean.data_asset import DataAssetSearchParams
+
+    from aind_pipelines.resources.code_ocean import CodeOceanResource
+
+    CodeOceanResource().client().data_assets.search_data_assets(DataAssetSearchParams(limit=1))
+    return "the token may search data assets"
+
+
+def _s3(settings: Settings, policy: Policy) -> str:
+    from botocore.exceptions import ClientError
+
+    from aind_pipelines.clients import s3
+
+    client = s3.client(settings)
+    missing = []
+    for bucket in policy.s3.buckets:
+        try:
+            client.head_bucket(Bucket=bucket)
+        except ClientError:
+            missing.append(bucket)
+    if missing:
+        raise SettingsError(f"buckets that cannot be listed: {', '.join(missing)}")
+    return f"{len(policy.s3.buckets)} buckets"
+
+
+def _registry() -> str:
+    from aind_pipelines.resources.registry import RegistryResource
+
+    info = RegistryResource().client().info()
+    return f"{info.name} {info.version}, API {info.api_version}"
+
+
+def _archive(path: Path) -> str:
+    from aind_pipelines.archive.layout import Archive
+
+    return f"{Archive.open(path).path}"

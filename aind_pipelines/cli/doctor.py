@@ -1,0 +1,54 @@
+"""``aind-pipelines doctor``: every setting and connection, and what to do about the bad ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aind_pipelines.cli.diagnosis import Connection, Setting
+
+_MARKS = {"good": "[green]good[/]", "bad": "[red]bad[/]", "not configured": "[dim]not configured[/]"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="print one JSON document")
+def doctor(as_json: bool) -> int:
+    """Show every setting with its origin, and try every connection.
+
+    Secrets are masked. Exits 1 when a configured connection, or the configuration itself, is bad.
+
+    \b
+    Examples:
+        aind-pipelines doctor
+        eval "$(aind-pipelines lab env)"; aind-pipelines doctor
+    """
+    from aind_pipelines.cli.diagnosis import connections, settings_table
+
+    settings, connected = settings_table(), connections()
+    if as_json:
+        document = {"settings": [asdict(row) for row in settings], "connections": [asdict(row) for row in connected]}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        _print(settings, connected)
+    return 1 if any(row.state == "bad" for row in connected) else 0
+
+
+def _print(settings: list[Setting], connected: list[Connection]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("setting", "value", "origin", title="Settings", title_justify="left")
+    for setting in settings:
+        value = escape(setting.value) if setting.value else "[dim]not set[/]"
+        table.add_row(setting.name, value, f"[dim]{setting.origin}[/]")
+    console.print(table)
+    table = Table("connection", "state", "what it says", "next step", title="Connections", title_justify="left")
+    for row in connected:
+        table.add_row(row.name, _MARKS[row.state], escape(row.detail), escape(row.next_step))
+    console.print(table)

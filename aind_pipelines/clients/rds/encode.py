@@ -1,0 +1,235 @@
+r"""Python values as cells of Postgres's COPY text format, by column type.
+
+The rules, one per type, so that what is stored never depends on what a driver guesses:
+
+* None, ``NaT`` and ``pandas.NA`` are NULL in every column. A float NaN is NULL too, except in float and numeric
+  columns, where it is NaN (unless the encoder is made with ``nan_is_null``, as for DataFrames), and inside JSON,
+  which has no NaN: there it is an error.
+* Text takes only strings. A NUL character or a lone surrogate is an error: Postgres stores neither.
+* Integers take whole numbers in the column's range; booleans only booleans.
+* ``timestamptz`` takes only datetimes with a zone, ``timestamp`` only ones without.
+* Arrays take lists and tuples; a string is not a list. JSON takes what `json` can write, with the same ban on NUL.
+
+Everything else raises `ValueError` or `TypeError` with the reason; `aind_pipelines.clients.rds.load` adds column and
+row. Format: PostgreSQL manual, "COPY", section "Text Format".
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+Encoder = Callable[[Any], str]
+"""From a value that is not null to its Postgres text form, before COPY's own escaping."""
+
+NULL = "\\N"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_COPY_SPECIAL = re.compile(r"[\\\t\n\r]")
+_COPY_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value stands for "nothing" in every column: None, ``NaT``, ``pandas.NA``."""
+    return value is None or type(value).__name__ in {"NaTType", "NAType"}
+
+
+def escaped(text: str) -> str:
+    """A cell's text with COPY's special characters escaped."""
+    if _COPY_SPECIAL.search(text) is None:
+        return text
+    return _COPY_SPECIAL.sub(lambda match: _COPY_ESCAPES[match[0]], text)
+
+
+def _checked(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a NUL character, which Postgres cannot store")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("it holds a lone surrogate, which is not valid Unicode text")
+    return text
+
+
+def _text(longest: int | None) -> Encoder:
+    def encode(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"text is wanted, not {type(value).__name__}")
+        if longest is not None and len(value) > longest:
+            raise ValueError(f"it has {len(value)} characters, the column allows {longest}")
+        return _checked(value)
+
+    return encode
+
+
+def _integer(bits: int) -> Encoder:
+    limit = 1 << (bits - 1)
+
+    def encode(value: Any) -> str:
+        if isinstance(value, bool):
+            raise TypeError("a whole number is wanted, not bool")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        number = operator.index(value)
+        if not -limit <= number < limit:
+            raise ValueError(f"it is outside the range of a {bits}-bit integer")
+        return str(number)
+
+    return encode
+
+
+def _float(value: Any) -> str:
+    if isinstance(value, bool | str):
+        raise TypeError(f"a number is wanted, not {type(value).__name__}")
+    return repr(float(value))
+
+
+def _numeric(value: Any) -> str:
+    if isinstance(value, bool | str):
+        raise TypeError(f"a number is wanted, not {type(value).__name__}")
+    return str(value if isinstance(value, int | Decimal) else float(value))
+
+
+def _boolean(value: Any) -> str:
+    if isinstance(value, bool) or type(value).__name__ in {"bool_", "bool"}:
+        return "t" if value else "f"
+    raise TypeError(f"true or false is wanted, not {type(value).__name__}")
+
+
+def _timestamp(zoned: bool) -> Encoder:
+    def encode(value: Any) -> str:
+        if not isinstance(value, datetime):
+            raise TypeError(f"a datetime is wanted, not {type(value).__name__}")
+        if (value.utcoffset() is not None) != zoned:
+            raise ValueError("the datetime has no time zone" if zoned else "the datetime has a time zone")
+        return value.isoformat()
+
+    return encode
+
+
+def _date(value: Any) -> str:
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise TypeError(f"a date is wanted, not {type(value).__name__}")
+    return value.isoformat()
+
+
+def _time(value: Any) -> str:
+    if not isinstance(value, time):
+        raise TypeError(f"a time of day is wanted, not {type(value).__name__}")
+    return value.isoformat()
+
+
+def _interval(value: Any) -> str:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"a timedelta is wanted, not {type(value).__name__}")
+    return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+
+
+def _uuid(value: Any) -> str:
+    return str(value if isinstance(value, UUID) else UUID(value))
+
+
+def _bytes(value: Any) -> str:
+    return "\\x" + memoryview(value).hex()
+
+
+def _json(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply for JSON, or contains itself") from None
+    except ValueError:
+        raise ValueError("it holds NaN or an infinity, which JSON has not, or contains itself") from None
+    if "\\u0000" in text and _ESCAPED_NUL.search(text):
+        raise ValueError("a string in it holds a NUL character, which Postgres cannot store")
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError("a string in it holds a lone surrogate, which is not valid Unicode text")
+    return text
+
+
+def _array(item: Encoder) -> Encoder:
+    def encode(value: Any) -> str:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"a list is wanted, not {type(value).__name__}")
+        parts = []
+        for element in value:
+            if isinstance(element, list | tuple):
+                parts.append(encode(element))
+            elif is_null(element):
+                parts.append("NULL")
+            else:
+                parts.append('"' + item(element).replace("\\", "\\\\").replace('"', '\\"') + '"')
+        return "{" + ",".join(parts) + "}"
+
+    return encode
+
+
+_SIMPLE: tuple[tuple[type[TypeEngine[Any]], Encoder], ...] = (
+    (types.SmallInteger, _integer(16)),
+    (types.BigInteger, _integer(64)),
+    (types.Integer, _integer(32)),
+    (types.Float, _float),
+    (types.Numeric, _numeric),
+    (types.Boolean, _boolean),
+    (types.Date, _date),
+    (types.Time, _time),
+    (types.Uuid, _uuid),
+    (types.JSON, _json),
+    (types.LargeBinary, _bytes),
+)
+"""In this order: narrower integer types are subclasses of Integer, Float was one of Numeric before SQLAlchemy 2.1."""
+
+
+def encoder_for(column_type: TypeEngine[Any]) -> Encoder:
+    """How values of a column type are written.
+
+    Raises:
+        TypeError: No rule exists for this type.
+    """
+    if isinstance(column_type, types.Interval | postgresql.INTERVAL):
+        return _interval
+    if isinstance(column_type, types.TypeDecorator):
+        return encoder_for(column_type.impl_instance)
+    if isinstance(column_type, types.String):
+        return _text(column_type.length)
+    if isinstance(column_type, types.DateTime):
+        return _timestamp(bool(column_type.timezone))
+    if isinstance(column_type, types.ARRAY):
+        return _array(encoder_for(column_type.item_type))
+    for kind, encoder in _SIMPLE:
+        if isinstance(column_type, kind):
+            return encoder
+    raise TypeError(f"no rule says how to write values of type {column_type!r}")
+
+
+def cell_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Encoder:
+    """A function from any value, null or not, to the finished COPY cell.
+
+    Args:
+        column_type: The column's type.
+        nan_is_null: Take a float NaN as NULL in float and numeric columns too (what a DataFrame means by it).
+
+    Raises:
+        TypeError: No rule exists for this type.
+    """
+    encode = encoder_for(column_type)
+    keeps_nan = isinstance(column_type, types.Float | types.Numeric) and not nan_is_null
+    writes_json = isinstance(column_type, types.JSON)
+
+    def cell(value: Any) -> str:
+        if is_null(value):
+            return NULL
+        if isinstance(value, float) and value != value and not keeps_nan and not writes_json:
+            return NULL
+        return escaped(encode(value))
+
+    return cell

@@ -1,0 +1,78 @@
+"""What reading from and writing to RDS raises, and how the driver's errors become one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aind_pipelines.clients.errors import AccessRefused, ServiceError, ServiceUnavailable
+
+SERVICE = "RDS"
+
+
+class RdsError(ServiceError):
+    """A query or a publish failed; the table is as it was."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(SERVICE, message)
+
+
+class PublishRefused(RdsError):
+    """Rows that would empty or drastically shrink a table, repeat a key, or lie outside the published part."""
+
+
+class SchemaMismatch(RdsError):
+    """The table in the database is not the one that was asked for: missing, or with other columns or types."""
+
+
+class BadValue(RdsError):
+    """A value cannot be stored in its column; the message names column and row."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn errors of psycopg and SQLAlchemy into ours.
+
+    Args:
+        doing: What was being done, e.g. ``publishing public.data_assets``.
+
+    Raises:
+        ServiceUnavailable: The server cannot be reached, or the connection was lost.
+        AccessRefused: Wrong login, or a missing right.
+        SchemaMismatch: A table, schema or column does not exist.
+        RdsError: Anything else the server refused.
+    """
+    import psycopg
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        cause = error.orig
+        if not isinstance(cause, psycopg.Error):
+            raise
+        raise _ours(doing, cause) from None
+    except psycopg.Error as error:
+        raise _ours(doing, error) from None
+
+
+def _ours(doing: str, error: Exception) -> ServiceError:
+    from psycopg import OperationalError, errors
+
+    state: str = getattr(error, "sqlstate", None) or ""
+    reason = " ".join(str(error).split())
+    if state.startswith("28") or "password authentication failed" in reason or "no password supplied" in reason:
+        return AccessRefused(SERVICE, f"{doing}: {reason}. Check RDS_USER and RDS_PASSWORD.")
+    if state == errors.InsufficientPrivilege.sqlstate:
+        return AccessRefused(SERVICE, f"{doing}: {reason}. Ask for the right, or use another RDS_USER.")
+    if state in {"42P01", "3F000", "42703"}:
+        return SchemaMismatch(f"{doing}: {reason}. If it is a table of this project, run `aind-pipelines db migrate`.")
+    if state == "57014":
+        return RdsError(f"{doing}: {reason}. Narrow the query, or raise the statement timeout.")
+    if state.startswith("53"):
+        return ServiceUnavailable(
+            SERVICE, f"{doing}: {reason}. The server is out of a resource; free it, then repeat."
+        )
+    if isinstance(error, OperationalError):
+        return ServiceUnavailable(SERVICE, f"{doing}: {reason}. Check RDS_HOST and RDS_PORT and that it is up.")
+    return RdsError(f"{doing}: {reason}")

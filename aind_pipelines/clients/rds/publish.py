@@ -1,0 +1,387 @@
+"""Publish: rows become the content of a table, atomically, and no reader waits.
+
+The rows are streamed by COPY into a temporary table of this session, which nobody else sees and which vanishes with
+the session. There they are checked: keys unique and not null, rows within the part they stand for, columns as the
+database has them. Only then one short transaction merges them into the target: it deletes what is missing, updates
+what differs, inserts what is new, and leaves every other row unwritten. Under MVCC a reader sees the table before or
+after it; views, grants, indexes and comments stay. Whatever fails, at whatever point, leaves the table as it was.
+
+Two publishers of one table queue on an advisory lock.
+"""
+
+# ruff: noqa: S608 - statements are built from quoted names only; values travel through COPY
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, Table, types
+from sqlalchemy.dialects import postgresql
+
+from aind_pipelines.clients.rds.errors import PublishRefused, RdsError, SchemaMismatch, translated
+from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
+from aind_pipelines.clients.rds.names import listed, qualified, quoted
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+_log = logging.getLogger(__name__)
+
+_STAGED = 'pg_temp."publish_rows"'
+_PART = 'pg_temp."publish_part"'
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What a publish did.
+
+    Attributes:
+        rows: Rows that were given.
+        inserted: Rows that are new.
+        updated: Rows that differed and were rewritten.
+        deleted: Rows of the table that were not given.
+        unchanged: Rows that were as given already, and were not written.
+    """
+
+    rows: int
+    inserted: int
+    updated: int
+    deleted: int
+    unchanged: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether the table's content is another than before."""
+        return bool(self.inserted or self.updated or self.deleted)
+
+
+def publish(
+    connection_or_engine: Connection | Engine,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    key: Sequence[str],
+    delete_missing: bool = True,
+    allow_empty: bool = False,
+    max_shrink: float = 0.5,
+    stamps: Sequence[str] = (),
+    part: Mapping[str, Any] | None = None,
+    nan_is_null: bool = False,
+) -> PublishResult:
+    """Make `rows` the content of `table`, or of one part of it.
+
+    Args:
+        connection_or_engine: With an engine, or a connection that is in no transaction, publishing commits. With a
+            connection in a transaction it happens inside of it, and becomes visible when the caller commits.
+        table: The table as SQLAlchemy knows it; its column types say how values are stored
+            (`aind_pipelines.clients.rds.encode` has the rules).
+        rows: Read once, in constant memory. All rows have the same columns, those of the first one; columns that no
+            row has keep their value in rows that exist and take their default in new ones.
+        key: Columns that identify a row: unique among the rows, never null.
+        delete_missing: Delete the table's rows that are not among `rows`. False merges: nothing is deleted, and
+            neither an empty nor a small result is refused.
+        allow_empty: Take no rows at all as a right result, which empties the table (or the part).
+        max_shrink: Largest share of the table's rows (or the part's) that may be lost; 1 allows any.
+        stamps: Columns that say when or by which run a row was written. They are written with a row that is new or
+            differs, and do not themselves make a row differ.
+        part: The part of the table that `rows` stand for, as values by column, e.g. ``{"bucket": "b"}``. Every row
+            must lie in it, and nothing outside of it is deleted.
+        nan_is_null: Take NaN in float columns as NULL, as a DataFrame means it.
+
+    Raises:
+        PublishRefused: No rows, too few rows, a repeated or null key, or a row outside of the part.
+        BadValue: A value cannot be stored; the message names column and row.
+        SchemaMismatch: The table in the database is missing or has other columns or types.
+        AccessRefused: The database refused the login or the right.
+        ServiceUnavailable: The database cannot be reached, or the connection was lost.
+        RdsError: The database refused the rows for another reason, e.g. a constraint.
+    """
+    if not key:
+        raise ValueError("publish needs the columns that identify a row; use `replace` for a table without any.")
+    options = _Options(delete_missing, allow_empty, max_shrink, tuple(stamps), dict(part or {}), nan_is_null)
+    return _publish(connection_or_engine, table, rows, list(key), options)
+
+
+def replace(
+    connection_or_engine: Connection | Engine,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    allow_empty: bool = False,
+    max_shrink: float = 0.5,
+    nan_is_null: bool = False,
+) -> PublishResult:
+    """Like `publish`, for a table without a key: its rows are deleted and the given ones inserted, atomically."""
+    options = _Options(True, allow_empty, max_shrink, (), {}, nan_is_null)
+    return _publish(connection_or_engine, table, rows, [], options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    delete_missing: bool
+    allow_empty: bool
+    max_shrink: float
+    stamps: tuple[str, ...]
+    part: dict[str, Any]
+    nan_is_null: bool
+
+
+def _publish(
+    connection_or_engine: Connection | Engine,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]],
+    key: list[str],
+    options: _Options,
+) -> PublishResult:
+    columns_of(table, [*key, *options.stamps, *options.part])
+    with translated(f"publishing {table.fullname}"):
+        if isinstance(connection_or_engine, Engine):
+            with connection_or_engine.connect() as connection:
+                return _in_two_transactions(connection, table, rows, key, options)
+        if not connection_or_engine.in_transaction():
+            return _in_two_transactions(connection_or_engine, table, rows, key, options)
+        with connection_or_engine.begin_nested(), _cursor(connection_or_engine) as cursor:
+            job = _stage(cursor, table, rows, key, options)
+            result = job.merge()
+            _drop(cursor)
+            return result
+
+
+def _in_two_transactions(
+    connection: Connection,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]],
+    key: list[str],
+    options: _Options,
+) -> PublishResult:
+    try:
+        with connection.begin(), _cursor(connection) as cursor:
+            _own_transaction(cursor)
+            job = _stage(cursor, table, rows, key, options)
+        with connection.begin(), _cursor(connection) as cursor:
+            _own_transaction(cursor)
+            result = job.with_cursor(cursor).merge()
+        with connection.begin(), _cursor(connection) as cursor:
+            _drop(cursor)
+    except BaseException:
+        # The temporary tables end with the session; ending it is the one clean-up that cannot fail.
+        connection.invalidate()
+        raise
+    _log.info("published %s: %s", table.fullname, result)
+    return result
+
+
+@contextmanager
+def _cursor(connection: Connection) -> Iterator[Cursor]:
+    import psycopg
+
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise RdsError(f"publishing needs the psycopg driver (postgresql+psycopg), not {connection.engine.driver}.")
+    with driver.cursor() as cursor:
+        yield cursor
+
+
+def _own_transaction(cursor: Cursor) -> None:
+    """Each statement of the merge must see what the publisher before us in the queue committed."""
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    # A time limit meant for queries would cut a publish that waits for its turn or streams a long table.
+    cursor.execute("SET LOCAL statement_timeout = 0")
+
+
+def _drop(cursor: Cursor) -> None:
+    cursor.execute(f"DROP TABLE IF EXISTS {_STAGED}, {_PART}")
+
+
+def _stage(
+    cursor: Cursor, table: Table, rows: Iterable[Mapping[str, Any]], key: list[str], options: _Options
+) -> _Merge:
+    """Load the rows into the session's temporary table and check them there."""
+    iterator = iter(rows)
+    first = next(iterator, None)
+    names = list(first) if first is not None else list(key)
+    columns = columns_of(table, names)
+    absent = [name for name in (*key, *options.part) if name not in names]
+    if absent and first is not None:
+        raise PublishRefused(f"{table.fullname}: the rows have no column {', '.join(map(repr, absent))}.")
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+    def create(target: str, wanted: Sequence[str]) -> None:
+        types_ = ", ".join(f"{quoted(name)} {table.c[name].type.compile(dialect)}" for name in wanted)
+        cursor.execute(f"CREATE TEMPORARY TABLE {target} ({types_})")
+
+    _drop(cursor)
+    create(_STAGED, [column.name for column in columns] or [table.columns[0].name])
+    if options.part:
+        create(_PART, list(options.part))
+        writer = RowWriter.for_columns([table.c[name] for name in options.part])
+        copy_rows(cursor, _PART, writer, [options.part])
+    _compare_with_database(cursor, table)
+    staged = 0
+    if first is not None:
+        writer = RowWriter.for_columns(columns, key, nan_is_null=options.nan_is_null)
+        staged = copy_rows(cursor, _STAGED, writer, itertools.chain([first], iterator))
+        cursor.execute(f"ANALYZE {_STAGED}")
+        _check_keys(cursor, table, key)
+        _check_part(cursor, table, options.part)
+    return _Merge(cursor, table, [column.name for column in columns], key, options, staged)
+
+
+def _compare_with_database(cursor: Cursor, table: Table) -> None:
+    """Before anything is touched: the target exists, and its columns have the types the rows are written in."""
+    cursor.execute(
+        """
+        SELECT target.attname IS NULL, staged.attname,
+               format_type(target.atttypid, target.atttypmod), format_type(staged.atttypid, staged.atttypmod)
+        FROM pg_attribute AS staged
+        LEFT JOIN pg_attribute AS target
+            ON target.attrelid = %(target)s::regclass AND target.attname = staged.attname
+            AND target.attnum > 0 AND NOT target.attisdropped
+        WHERE staged.attrelid = %(staged)s::regclass AND staged.attnum > 0
+            AND (target.attname IS NULL OR (target.atttypid, target.atttypmod) <> (staged.atttypid, staged.atttypmod))
+        ORDER BY staged.attnum
+        """,
+        {"target": qualified(table.name, table.schema), "staged": _STAGED},
+    )
+    differences = [
+        f"it has no column {name!r}" if missing else f"column {name!r} is {actual}, not {wanted}"
+        for missing, name, actual, wanted in cursor.fetchall()
+    ]
+    if differences:
+        raise SchemaMismatch(
+            f"table {table.fullname} is not as expected: {'; '.join(differences)}. "
+            "If it is a table of this project, run `aind-pipelines db migrate`."
+        )
+
+
+def _check_keys(cursor: Cursor, table: Table, key: list[str]) -> None:
+    if not key:
+        return
+    nulls = " OR ".join(f"{quoted(name)} IS NULL" for name in key)
+    cursor.execute(
+        f"SELECT {listed(key)}, count(*) FROM {_STAGED} GROUP BY {listed(key)} "
+        f"HAVING count(*) > 1 OR {nulls} ORDER BY count(*) DESC LIMIT 3"
+    )
+    wrong = cursor.fetchall()
+    if wrong:
+        shown = "; ".join(
+            ", ".join(f"{name}={str(value)[:80]!r}" for name, value in zip(key, row, strict=False))
+            + f" {row[-1]} times"
+            for row in wrong
+        )
+        raise PublishRefused(
+            f"{table.fullname}: the key ({', '.join(key)}) must be unique and never null among the rows, but: {shown}."
+        )
+
+
+def _check_part(cursor: Cursor, table: Table, part: Mapping[str, Any]) -> None:
+    if not part:
+        return
+    inside = " AND ".join(f"s.{quoted(name)} = p.{quoted(name)}" for name in part)
+    cursor.execute(f"SELECT count(*) FROM {_STAGED} s WHERE NOT EXISTS (SELECT 1 FROM {_PART} p WHERE {inside})")
+    outside = _one(cursor)
+    if outside:
+        raise PublishRefused(f"{table.fullname}: {outside} of the rows lie outside of the part {dict(part)!r}.")
+
+
+def _one(cursor: Cursor) -> int:
+    row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """Rows that are staged and checked, and how they enter the table."""
+
+    cursor: Cursor
+    table: Table
+    columns: list[str]
+    key: list[str]
+    options: _Options
+    staged: int
+
+    def with_cursor(self, cursor: Cursor) -> _Merge:
+        return _Merge(cursor, self.table, self.columns, self.key, self.options, self.staged)
+
+    @property
+    def target(self) -> str:
+        return qualified(self.table.name, self.table.schema)
+
+    def merge(self) -> PublishResult:
+        self.cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"aind_pipelines.publish {self.target}",)
+        )
+        deleted = 0
+        if self.options.delete_missing:
+            self._refuse_loss()
+            deleted = self._delete()
+        updated = self._update() if self.staged and self.key else 0
+        inserted = self._insert() if self.staged else 0
+        return PublishResult(self.staged, inserted, updated, deleted, self.staged - updated - inserted)
+
+    def _refuse_loss(self) -> None:
+        self.cursor.execute(f"SELECT count(*) FROM {self.target} t{self._where_in_part()}")
+        present = _one(self.cursor)
+        if self.staged == 0:
+            if not self.options.allow_empty:
+                raise PublishRefused(
+                    f"{self.table.fullname}: no rows were given for {present} present ones. "
+                    "If that is right, publish with allow_empty."
+                )
+        elif self.staged < present * (1 - self.options.max_shrink):
+            raise PublishRefused(
+                f"{self.table.fullname}: only {self.staged} rows were given for {present} present ones, a larger loss "
+                f"than the {self.options.max_shrink:.0%} allowed. If that is right, publish with a larger max_shrink."
+            )
+
+    def _part_conditions(self) -> list[str]:
+        return [f"t.{quoted(name)} = (SELECT {quoted(name)} FROM {_PART})" for name in self.options.part]
+
+    def _where_in_part(self) -> str:
+        conditions = self._part_conditions()
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+    def _same_key(self) -> str:
+        return " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in self.key)
+
+    def _delete(self) -> int:
+        conditions = self._part_conditions()
+        if self.staged and self.key:
+            conditions.append(f"NOT EXISTS (SELECT 1 FROM {_STAGED} s WHERE {self._same_key()})")
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        self.cursor.execute(f"DELETE FROM {self.target} t{where}")
+        return self.cursor.rowcount
+
+    def _update(self) -> int:
+        compared = [name for name in self.columns if name not in self.key and name not in self.options.stamps]
+        if not compared:
+            return 0
+        written = [name for name in self.columns if name not in self.key]
+        assignments = ", ".join(f"{quoted(name)} = s.{quoted(name)}" for name in written)
+        differs = " OR ".join(self._differs(name) for name in compared)
+        self.cursor.execute(
+            f"UPDATE {self.target} t SET {assignments} FROM {_STAGED} s WHERE {self._same_key()} AND ({differs})"
+        )
+        return self.cursor.rowcount
+
+    def _differs(self, name: str) -> str:
+        kind = self.table.c[name].type
+        # Plain json has no equality of its own; its text is what is stored.
+        cast = "::text" if isinstance(kind, types.JSON) and not isinstance(kind, postgresql.JSONB) else ""
+        return f"t.{quoted(name)}{cast} IS DISTINCT FROM s.{quoted(name)}{cast}"
+
+    def _insert(self) -> int:
+        where = f" WHERE NOT EXISTS (SELECT 1 FROM {self.target} t WHERE {self._same_key()})" if self.key else ""
+        self.cursor.execute(
+            f"INSERT INTO {self.target} ({listed(self.columns)}) SELECT {listed(self.columns, 's.')} FROM {_STAGED} s"
+            + where
+        )
+        return self.cursor.rowcount

@@ -1,0 +1,74 @@
+"""The Dagster UI and daemon on a lab."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aind_pipelines.clients.errors import ServiceError
+from aind_pipelines.lab.environment import isolated
+from aind_pipelines.lab.home import LabHome
+
+READY_SECONDS = 180
+_STOP_SECONDS = 20
+
+
+@contextmanager
+def dagster_dev(home: LabHome, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``dagster dev`` on the lab until the block ends; yields when the UI answers.
+
+    The processes start in the lab's home, with the lab's environment alone: Dagster lets a ``.env`` in its working
+    directory override the environment.
+
+    Raises:
+        ServiceError: It ended, or did not answer in time; the message names its log.
+    """
+    log = home.root / "logs" / "dagster_dev.log"
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(home.root / "workspace.yaml")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            cwd=home.root,
+            env=isolated(home),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    try:
+        _wait_until_ready(process, port, str(log))
+        yield process
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceError("Dagster UI", f"it ended with exit code {process.returncode}; see {log}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise ServiceError("Dagster UI", f"it did not answer on port {port} within {READY_SECONDS} s; see {log}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,217 @@
+"""The whole flow on a real Dagster instance: one job per partitioning, in turn.
+
+Dagster refuses a job over differently partitioned assets; in the UI one asset backfill over all assets does the same
+as `run_flow`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterInstance
+
+from aind_pipelines.definitions import build_defs
+from aind_pipelines.jobs import FLOW
+from aind_pipelines.partitions import archives, months
+
+StageEvent = Literal["started", "finished", "failed"]
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """One asset check's verdict."""
+
+    name: str
+    passed: bool
+    blocking: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one asset did in the flow.
+
+    Attributes:
+        name: The asset.
+        seconds: Wall time of its step.
+        rows: What it holds now, None when it did not finish.
+        changed: What this run changed in it.
+        findings: How many findings stand.
+        bytes: Bytes of content it read, None when it reads none.
+        checks: Its asset checks.
+        error: Why it failed; empty when it did not.
+    """
+
+    name: str
+    seconds: float
+    rows: int | None = None
+    changed: int = 0
+    findings: int = 0
+    bytes: int | None = None
+    checks: tuple[CheckOutcome, ...] = ()
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded and no blocking check failed."""
+        return not self.error and all(check.passed or not check.blocking for check in self.checks)
+
+
+@dataclass
+class _Watch:
+    """Follows a run's events: which steps started and ended, and when."""
+
+    on_event: Callable[[StageEvent, str], None]
+    started: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, entry: Any, _cursor: str | None = None) -> None:
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        kind = event.event_type
+        if kind == DagsterEventType.STEP_START:
+            self.started[event.step_key] = entry.timestamp
+            self.on_event("started", event.step_key)
+        elif kind in (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE):
+            self.ended[event.step_key] = entry.timestamp
+            self.on_event("finished" if kind == DagsterEventType.STEP_SUCCESS else "failed", event.step_key)
+
+    def seconds(self, step: str) -> float:
+        return max(0.0, self.ended.get(step, 0.0) - self.started[step]) if step in self.started else 0.0
+
+    @property
+    def running(self) -> str | None:
+        """The step that started and did not end: where an interrupted run was."""
+        return next((step for step in reversed(self.started) if step not in self.ended), None)
+
+
+def stage_count() -> int:
+    """How many assets the flow materializes."""
+    defs = build_defs()
+    return sum(len(list(defs.resolve_job_def(job.name).asset_layer.executable_asset_keys)) for job in FLOW)
+
+
+def run_flow(
+    instance: DagsterInstance,
+    archive_names: Sequence[str],
+    *,
+    on_event: Callable[[StageEvent, str], None] = lambda _event, _step: None,
+) -> Iterator[Stage]:
+    """Run the flow's jobs in turn; stop after the first job in which a stage failed.
+
+    Args:
+        instance: The Dagster instance that records the runs.
+        archive_names: Archives to check; their partitions are added.
+        on_event: Told of every step that starts, finishes or fails.
+
+    Yields:
+        Each stage, when its job has ended.
+    """
+    defs = build_defs()
+    instance.add_dynamic_partitions("archives", list(archive_names))
+    for job in FLOW:
+        resolved = defs.resolve_job_def(job.name)
+        for selection in _partition_selections(resolved, archive_names):
+            stages = list(_run_job(resolved, instance, selection, on_event))
+            yield from stages
+            if not all(stage.ok for stage in stages):
+                return
+
+
+def _partition_selections(job: dg.JobDefinition, archive_names: Sequence[str]) -> list[dict[str, Any]]:
+    partitions = job.partitions_def
+    if partitions == months:
+        keys = months.get_partition_keys()
+        return [{"tags": {_RANGE_START: keys[0], _RANGE_END: keys[-1]}}]
+    if partitions == archives:
+        return [{"partition_key": name} for name in archive_names]
+    return [{}]
+
+
+def _run_job(
+    job: dg.JobDefinition,
+    instance: DagsterInstance,
+    selection: Mapping[str, Any],
+    on_event: Callable[[StageEvent, str], None],
+) -> Iterator[Stage]:
+    watch = _Watch(on_event)
+    run_id = str(uuid.uuid4())
+    instance.add_event_listener(run_id, watch)
+    try:
+        result = job.execute_in_process(
+            instance=instance, run_id=run_id, run_config=_QUIET, raise_on_error=False, **selection
+        )
+    except Exception as error:  # noqa: BLE001 - the boundary of the flow: Dagster's own storage may be what failed
+        where = watch.running or job.name
+        yield Stage(where, watch.seconds(where), error=f"the run could not go on: {_first_line(error)}")
+        return
+    stages = [stage for step in watch.started if (stage := _stage(job, step, result, watch)) is not None]
+    yield from stages
+    if not result.success and all(stage.ok for stage in stages):
+        where = watch.running or job.name
+        yield Stage(where, watch.seconds(where), error=f"run {run_id} failed; see its log in the UI")
+
+
+def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch) -> Stage | None:
+    """What a step did; None for the step of an asset check whose verdict is told with its asset."""
+    materialized = [
+        event.materialization for event in result.get_asset_materialization_events() if event.step_key == step
+    ]
+    failures = [
+        event
+        for event in result.all_events
+        if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
+    ]
+    if not materialized and not failures:
+        return None
+    # A run over many partitions records the same metadata for each of them.
+    metadata: dict[str, Any] = {}
+    if materialized:
+        metadata = {name: value.value for name, value in materialized[0].metadata.items()}
+    graph = job.asset_layer.asset_graph
+    checks = tuple(
+        CheckOutcome(
+            name=check.check_name,
+            passed=check.passed,
+            blocking=graph.get_check_spec(check.asset_check_key).blocking
+            and check.severity == dg.AssetCheckSeverity.ERROR,
+            description=check.description or "",
+        )
+        for check in result.get_asset_check_evaluations()
+        if materialized and check.asset_key == materialized[0].asset_key
+    )
+    return Stage(
+        name=step,
+        seconds=watch.seconds(step),
+        rows=metadata.get("dagster/row_count"),
+        changed=metadata.get("changed", 0),
+        findings=metadata.get("findings", 0),
+        bytes=metadata.get("bytes"),
+        checks=checks,
+        error=_failure(failures[0]) if failures else "",
+    )
+
+
+def _is_failed_check(event: Any) -> bool:
+    """A blocking check that failed ends its step with this error; its verdict is among its asset's checks."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == "DagsterAssetCheckFailedError"
+
+
+def _failure(event: Any) -> str:
+    """The innermost error of a failed step: what the stage itself raised."""
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "failed without an error"
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

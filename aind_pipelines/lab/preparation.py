@@ -1,0 +1,200 @@
+"""What a lab needs beside running services: databases, the RDS schema, and the configuration of Dagster and of us.
+
+Run as ``python -m aind_pipelines.lab.preparation --home DIR`` by the supervisor once Postgres answers. It is a
+process of its own so that the supervisor stays small: what it imports goes when it ends. Doing it again changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from aind_pipelines.clients.errors import ServiceError
+from aind_pipelines.lab.home import HomeError, LabHome, Postgres, write_private
+from aind_pipelines.lab.postgres import SUPERUSER
+from aind_pipelines.settings import Policy
+
+
+def _connect(server: Postgres, database: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        server.url("postgresql", database),
+        connect_timeout=10,
+        autocommit=True,
+        application_name="aind-pipelines lab",
+    )
+
+
+def _has(connection: psycopg.Connection[tuple[object, ...]], question: LiteralString, name: str) -> bool:
+    return connection.execute(sql.SQL(question), (name,)).fetchone() is not None
+
+
+def ensure_database(connection: psycopg.Connection[tuple[object, ...]], name: str, owner: str | None = None) -> None:
+    """Create a database unless it is there.
+
+    Args:
+        connection: Open, in autocommit, as a role that may create databases.
+        name: The database.
+        owner: Whose it is to be; default: the connection's role.
+    """
+    if _has(connection, "SELECT 1 FROM pg_database WHERE datname = %s", name):
+        return
+    statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if owner:
+        statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
+    connection.execute(statement)
+
+
+def ensure_role(
+    connection: psycopg.Connection[tuple[object, ...]], name: str, password: str, rights: LiteralString
+) -> None:
+    """Create a role that may log in, or give it this password and these rights."""
+    verb: LiteralString = "ALTER" if _has(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", name) else "CREATE"
+    connection.execute(
+        sql.SQL("{} ROLE {} LOGIN PASSWORD {} {}").format(
+            sql.SQL(verb),
+            sql.Identifier(name),
+            sql.Literal(password),
+            sql.SQL(rights),
+        )
+    )
+
+
+def ensure_databases(home: LabHome) -> None:
+    """Create what the analysts' tables and Dagster's storage live in.
+
+    On the lab's own server with a role each; on an external one with the given login, in the given database and in
+    one more beside it.
+
+    Raises:
+        HomeError: The server refuses; the message says what to grant.
+    """
+    ours, dagster = home.postgres(), home.dagster_postgres()
+    if "postgres" in home.external:
+        try:
+            with _connect(ours, ours.database) as connection:
+                ensure_database(connection, dagster.database)
+        except psycopg.Error as error:
+            raise HomeError(
+                f"The external Postgres at {ours.host}:{ours.port} cannot be used: {_brief(error)}. It needs the "
+                f"database {ours.database!r}, and {dagster.database!r} for Dagster (or a role that may create it)."
+            ) from None
+        return
+    superuser = Postgres(ours.host, ours.port, SUPERUSER, home.secrets["postgres_password"], "postgres")
+    with _connect(superuser, "postgres") as connection:
+        # Tests and benchmarks make scratch databases beside the analysts'.
+        ensure_role(connection, ours.user, ours.password, "CREATEDB")
+        ensure_role(connection, dagster.user, dagster.password, "NOCREATEDB")
+        ensure_database(connection, ours.database, ours.user)
+        ensure_database(connection, dagster.database, dagster.user)
+
+
+def _brief(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
+
+
+def dagster_yaml(home: LabHome) -> str:
+    """Dagster's instance: storage in Postgres, runs started as plain processes, nothing reported to anybody."""
+    server = home.dagster_postgres()
+    login: dict[str, object] = {
+        "username": server.user,
+        "password": server.password,
+        "hostname": server.host,
+        "port": server.port,
+        "db_name": server.database,
+        # SQLAlchemy 2.1 reads a bare "postgresql" as psycopg 3, which dagster-postgres does not speak.
+        "scheme": "postgresql+psycopg2",
+    }
+    if server.options:
+        login["params"] = dict(server.options)
+    instance = {
+        "storage": {"postgres": {"postgres_db": login}},
+        "run_launcher": {"module": "dagster", "class": "DefaultRunLauncher"},
+        "run_monitoring": {
+            "enabled": True,
+            "start_timeout_seconds": 180,
+            "max_resume_run_attempts": 0,
+            "poll_interval_seconds": 60,
+        },
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+        "concurrency": {"runs": {"max_concurrent_runs": 4}},
+        "sensors": {"use_threads": True, "num_workers": 4},
+        "schedules": {"use_threads": True, "num_workers": 2},
+        "backfills": {"use_threads": True, "num_workers": 2},
+        "retention": {
+            "sensor": {"purge_after_days": {"skipped": 2, "failure": 30, "success": 30}},
+            "schedule": {"purge_after_days": 90},
+        },
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": str(home.dagster_home)},
+        },
+        "code_servers": {"local_startup_timeout": 180},
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+    }
+    return _yaml(instance)
+
+
+def workspace_yaml(home: LabHome) -> str:
+    """The workspace for Dagster's processes on the lab; they work in its home, where no ``.env`` of a person's is."""
+    module = {
+        "module_name": "aind_pipelines.definitions",
+        "location_name": "aind_pipelines",
+        "working_directory": str(home.root),
+    }
+    return _yaml({"load_from": [{"python_module": module}]})
+
+
+def _yaml(content: object) -> str:
+    # JSON is YAML, and quotes whatever a password or a path may hold.
+    return "# Written by `aind-pipelines lab up`, again at every start.\n" + json.dumps(content, indent=2) + "\n"
+
+
+def policy_toml(home: LabHome) -> str:
+    """The lab's policy: one archive in its home, and the buckets that the seed fills."""
+    buckets = "".join(f"    {json.dumps(bucket)},\n" for bucket in Policy().s3.buckets)
+    archive = (home.archives_dir / "live").relative_to(home.root)
+    return (
+        "# The lab's policy. Written by `aind-pipelines lab up` when it is missing; change it as you like.\n\n"
+        f"[archives.live]\npath = {json.dumps(archive.as_posix())}\n\n"
+        f"[s3]\nbuckets = [\n{buckets}]\n"
+    )
+
+
+def write_configuration(home: LabHome) -> None:
+    """Write what Dagster and this package read in the lab's home; a policy that is there stays."""
+    write_private(home.dagster_home / "dagster.yaml", dagster_yaml(home))
+    write_private(home.workspace_file, workspace_yaml(home))
+    if not home.config_file.exists():
+        write_private(home.config_file, policy_toml(home))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of ``python -m aind_pipelines.lab.preparation``."""
+    from aind_pipelines.tables.migrate import migrate
+
+    parser = argparse.ArgumentParser(prog="preparation", description="databases, schema and configuration of a lab")
+    parser.add_argument("--home", required=True, help="the lab's home")
+    home = LabHome(parser.parse_args(arguments).home)
+    try:
+        write_configuration(home)
+        ensure_databases(home)
+        migrate(home.postgres().url())
+    except (HomeError, ServiceError, OSError) as error:
+        sys.stderr.write(f"preparation: {error}\n")
+        return 1
+    except psycopg.Error as error:
+        sys.stderr.write(f"preparation: Postgres refused: {_brief(error)}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

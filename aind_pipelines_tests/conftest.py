@@ -1,0 +1,49 @@
+"""What every test shares: nothing of the caller's environment reaches it, and slow tests run last."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_PASSED_ON = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "CI", "PYTHONPATH", "PYTEST_VERSION"}
+_PREFIXES = ("AIND_PIPELINES_RECORDS", "AIND_PIPELINES_SOAK", "AIND_PIPELINES_SCHEMA_PYTHON", "PYTEST_")
+
+
+def _isolate() -> None:
+    """Keep an allow-list of the environment, and give the tests an empty home directory of their own."""
+    for name in list(os.environ):
+        if name not in _PASSED_ON and not name.startswith(_PREFIXES):
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="aind-tests-home-")
+    os.environ.update(
+        HOME=home,
+        AWS_CONFIG_FILE=str(Path(home) / "aws-config"),
+        AWS_SHARED_CREDENTIALS_FILE=str(Path(home) / "aws-credentials"),
+        AWS_EC2_METADATA_DISABLED="true",
+        AIND_PIPELINES_NO_DOTENV="1",
+    )
+    schema_peer = Path(__file__).parents[1] / ".peers" / "aind-data-schema" / "bin" / "python"
+    if schema_peer.exists():
+        os.environ.setdefault("AIND_PIPELINES_SCHEMA_PYTHON", str(schema_peer))
+
+
+_isolate()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def real_records() -> Path:
+    """The folder of real DocDB records beside the checkout; skips visibly where there is none."""
+    folder = Path(
+        os.environ.get("AIND_PIPELINES_RECORDS") or Path(__file__).parents[2] / "shared" / "data" / "docdb_records"
+    )
+    if not folder.is_dir():
+        pytest.skip("no real records beside this checkout")
+    return folder

@@ -1,0 +1,168 @@
+"""The demo as a person runs it: green, quiet the second time, and red when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aind_pipelines_tests.end_to_end.conftest import ROOT, SESSIONS, FirstDemo, Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STAGES = (
+    "docdb_records",
+    "data_assets",
+    "subjects",
+    "subject_answers",
+    "code_ocean_index",
+    "s3_index",
+    "session_assets",
+    "session_deposits",
+    "archive_fixity",
+    "flow_report",
+)
+
+
+def test_the_first_demo_runs_every_stage_and_ends_well(first_demo: FirstDemo) -> None:
+    result = first_demo.result
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert [stage for stage in STAGES if stage not in result.stdout] == []
+    assert "FAILED" not in result.stdout
+    assert "dev --home" in result.stdout
+
+
+def test_every_record_has_a_row_and_every_session_with_raw_data_is_deposited(lab: Lab) -> None:
+    import pymongo
+
+    environment = lab.environment
+    with pymongo.MongoClient(
+        environment["DOC_DB_HOST"],
+        int(environment["DOC_DB_PORT"]),
+        username=environment["DOC_DB_USERNAME"],
+        password=environment["DOC_DB_PASSWORD"],
+        directConnection=True,
+        retryWrites=False,
+    ) as client:
+        there = sum(client[name].data_assets.count_documents({}) for name in ("metadata_index", "metadata_index_v2"))
+    assert lab.sql("select count(*) from data_assets") == [(there,)]
+    assert there > SESSIONS
+    ((with_raw,),) = lab.sql(
+        "select count(*) from session_assets where raw_asset_name is not null and raw_data_dir is not null"
+    )
+    assert lab.sql("select count(*) from archive.copies") == [(with_raw,)]
+    assert with_raw >= SESSIONS / 2
+
+
+def test_a_second_demo_changes_nothing_and_says_so(lab: Lab) -> None:
+    rows = "select count(*), max(xmin::text::bigint) from data_assets"
+    before = lab.sql(rows)
+    result = lab.demo()
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert "Nothing changed since the last run." in result.stdout
+    assert lab.sql(rows) == before
+
+
+def test_a_flipped_byte_in_the_archive_turns_the_demo_red(lab: Lab) -> None:
+    ((identifier, path),) = lab.sql("select id, path from archive.copies where size > 0 order by id limit 1")
+    resource = lab.home / "archives" / "live" / "resources" / path
+    victim = max((file for file in resource.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    mode, content = victim.stat().st_mode, victim.read_bytes()
+    victim.chmod(mode | 0o200)
+    victim.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    try:
+        result = lab.demo()
+        assert result.returncode == 1
+        assert "archive_fixity" in result.stdout
+        assert "archive_is_sound" in result.stdout
+        assert identifier in result.stdout
+        assert "corrupt" in result.stdout
+    finally:
+        victim.write_bytes(content)
+        victim.chmod(mode)
+    assert lab.demo().returncode == 0
+
+
+def test_a_metadata_service_that_is_down_turns_the_demo_red(lab: Lab) -> None:
+    lab.sql("delete from metadata_service.answers")
+    assert lab.command("lab", "down", "metadata_service", "--home", str(lab.home)).returncode == 0
+    try:
+        result = lab.demo()
+        assert result.returncode == 1
+        assert "stage subject_answers failed" in result.stdout
+        assert "metadata-service" in result.stdout
+    finally:
+        assert lab.command("lab", "up", "metadata_service", "--home", str(lab.home)).returncode == 0
+    assert lab.demo().returncode == 0
+    assert lab.sql("select count(*) from metadata_service.answers") == lab.sql("select count(*) from subjects")
+
+
+def test_a_postgres_that_is_killed_turns_the_demo_red_and_the_next_one_works(lab: Lab) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aind_pipelines.cli", "demo", "--home", str(lab.home), "--sessions", str(SESSIONS)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    services = {service["name"]: service for service in lab.status()["services"]}
+    for line in process.stderr:
+        if "stage docdb_records started" in line:
+            os.kill(services["postgres"]["pid"], signal.SIGKILL)
+            break
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 1, output
+    assert "docdb_records" in output
+    deadline = time.monotonic() + 60
+    while not all(service["healthy"] for service in lab.status()["services"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert lab.demo().returncode == 0
+
+
+def test_nothing_of_the_callers_reaches_the_demo(lab: Lab, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    (home / ".aws" / "config").write_text("[default]\nregion = nowhere-1\nendpoint_url = http://127.0.0.1:9\n")
+    (home / ".aws" / "credentials").write_text("[default]\naws_access_key_id = stray\naws_secret_access_key = stray\n")
+    (home / ".netrc").write_text("default login stray password stray\n")
+    (home / ".netrc").chmod(0o600)
+    for folder in (home, tmp_path):
+        (folder / ".env").write_text("RDS_HOST=127.0.0.1\nRDS_PORT=9\nDOC_DB_API_HOST=http://127.0.0.1:9\n")
+    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
+    (tmp_path / "aind-pipelines.toml").write_text("[broken\n")
+    hostile = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "NETRC": str(home / ".netrc"),
+        "AWS_PROFILE": "stray",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+        "AWS_SESSION_TOKEN": "stray",
+        "RDS_HOST": "stray.invalid",
+        "RDS_USERNAME": "stray",
+        "PGHOST": "stray.invalid",
+        "PGSSLMODE": "verify-full",
+        "PGSERVICE": "stray",
+        "DOC_DB_HOST": "stray.invalid",
+        "NBANK_REGISTRY": "http://127.0.0.1:9/neurobank/",
+        "CODE_OCEAN_API_TOKEN": "cop_stray",
+        "COP_TOKEN": "cop_stray",
+        "METADATA_SERVICE_URL": "http://127.0.0.1:9",
+        "AIND_PIPELINES_CONFIG": str(tmp_path / "aind-pipelines.toml"),
+        "DAGSTER_HOME": str(tmp_path),
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "ALL_PROXY": "http://127.0.0.1:9",
+        "DJANGO_SETTINGS_MODULE": "stray",
+        "REQUESTS_CA_BUNDLE": str(tmp_path / "none.pem"),
+    }
+    result = lab.demo(environment=hostile, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert "Nothing changed" in result.stdout

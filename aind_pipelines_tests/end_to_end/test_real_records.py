@@ -1,0 +1,47 @@
+"""The demo on real records: all of them arrive, the odd ones too, and what cannot be loaded is listed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aind_pipelines_tests.end_to_end.conftest import Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_every_real_record_arrives_and_unloadable_files_are_listed(real_records: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    shutil.copytree(real_records, folder)
+    ids = {json.loads(file.read_text())["_id"] for file in folder.glob("*.json")}
+    (folder / "malformed.json").write_text('{"_id": "x", ')
+    (folder / "list.json").write_text("[]")
+    (folder / "no-id.json").write_text('{"name": "x"}')
+    lab = Lab(tmp_path / "home")
+    try:
+        result = lab.command("demo", "--home", str(lab.home), "--records", str(folder), timeout=500)
+        assert result.returncode == 0, result.stderr + result.stdout
+        for name in ("malformed.json", "list.json", "no-id.json"):
+            assert name in result.stderr
+        assert lab.command("lab", "up", "--home", str(lab.home)).returncode == 0
+        rows = lab.sql("select id, name, modalities, data_level, code_ocean_ids, record_version from data_assets")
+        assert {row[0] for row in rows} == ids
+        assert all(row[1] for row in rows)
+        assert {row[3] for row in rows} == {"raw", "derived"}
+        assert all(row[2] for row in rows), [row[0] for row in rows if not row[2]]
+        assert all(modality.isascii() and "=" not in modality for row in rows for modality in row[2])
+        assert sorted(row[5] for row in rows if row[5] == "v2") != []
+        ((deposited,),) = lab.sql("select count(*) from archive.copies")
+        assert deposited > 0
+    finally:
+        lab.command("lab", "down", "--home", str(lab.home))
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "home")
+    result = lab.command("demo", "--home", str(lab.home), "--records", str(tmp_path / "none"))
+    assert result.returncode in (1, 2)
+    assert str(tmp_path / "none") in result.stderr

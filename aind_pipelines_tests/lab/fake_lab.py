@@ -1,0 +1,37 @@
+"""The supervisor with a table of tiny services, run as a program like the real one.
+
+``.fake.json`` in the home says what is in the table: a list of {"name", "arguments", "depends_on", "deadline"}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aind_pipelines.lab import probes, supervisor
+from aind_pipelines.lab.home import HOST, LabHome
+from aind_pipelines.lab.services import ServiceSpec
+
+SERVICE = Path(__file__).with_name("fake_service.py")
+
+
+def fake_table(home: LabHome) -> Sequence[ServiceSpec]:
+    rows = json.loads((home.root / ".fake.json").read_text())
+    return [
+        ServiceSpec(
+            row["name"],
+            home.url(row["name"]),
+            probes.http(f"http://{HOST}:{home.ports[row['name']]}/"),
+            (sys.executable, str(SERVICE), "--port", str(home.ports[row["name"]]), *row.get("arguments", ())),
+            port=home.ports[row["name"]],
+            depends_on=tuple(row.get("depends_on", ())),
+            deadline=row.get("deadline", 20.0),
+        )
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(supervisor.main(services=fake_table))

@@ -1,0 +1,307 @@
+"""One shape for every record: synthetic ones of each odd shape, damage of every kind, and the real ones."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+from hypothesis import given, settings
+
+from aind_pipelines.records.canonical import UNSTORABLE_TEXT
+from aind_pipelines.records.normalise import NormalisedRecord, normalise, record_version
+from aind_pipelines_tests.records.real import real_records
+from aind_pipelines_tests.records.shapes import SHAPES
+from aind_pipelines_tests.records.strategies import RECORDS
+
+EXPECTED = Path(__file__).with_name("expected_records.json")
+
+
+def _codes(record: NormalisedRecord) -> set[str]:
+    return {finding.code for finding in record.findings}
+
+
+def _changed(shape: str, place: str, value: object) -> NormalisedRecord:
+    """The shape with the value at a dotted place replaced; `...` removes it."""
+    record = json.loads(json.dumps(SHAPES[shape]))
+    *sections, last = place.split(".")
+    holder = record
+    for section in sections:
+        holder = holder[section]
+    if value is ...:
+        del holder[last]
+    else:
+        holder[last] = value
+    return normalise(record)
+
+
+def test_a_v1_record_is_read_whole_and_has_no_finding() -> None:
+    found = normalise(SHAPES["v1 raw"])
+    assert asdict(found) == {
+        "id": SHAPES["v1 raw"]["_id"],
+        "record_version": "v1",
+        "name": "behavior_700001_2025-04-13_15-30-30",
+        "location": "s3://aind-open-data/behavior_700001_2025-04-13_15-30-30",
+        "subject_id": "700001",
+        "platform": "behavior",
+        "acquisition_time": datetime(2025, 4, 13, 22, 30, 30, 162812, tzinfo=UTC),
+        "data_level": "raw",
+        "modalities": ("behavior", "behavior-videos"),
+        "process_name": None,
+        "project_name": "Project-ABC",
+        "institution": "AIND",
+        "code_ocean_ids": ("aaaaaaaa-0000-4000-8000-000000000001",),
+        "created": datetime(2025, 4, 14, 4, 10, 37, 796650, tzinfo=UTC),
+        "modified": datetime(2025, 4, 14, 4, 10, 39, 724000, tzinfo=UTC),
+        "schema_version": "1.1.1",
+        "sex": "Female",
+        "date_of_birth": date(2024, 11, 2),
+        "genotype": "wt/wt",
+        "species": "Mus musculus",
+        "findings": (),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected", "codes"),
+    [
+        (
+            "v1 derived",
+            {"data_level": "derived", "process_name": "processed", "record_version": "v1"},
+            set(),
+        ),
+        (
+            "v0 with bare words",
+            {
+                "modalities": ("SPIM",),
+                "data_level": "raw",
+                "platform": "SmartSPIM",
+                "institution": "AIBS",
+                "species": "Mus musculus",
+                "project_name": None,
+                "acquisition_time": datetime(2023, 2, 28, 15, 17, 4, tzinfo=UTC),
+                "record_version": "v1",
+            },
+            {"acquisition_time_without_zone"},
+        ),
+        (
+            "v0 with Python reprs",
+            {
+                "modalities": ("ecephys",),
+                "platform": "ecephys",
+                "process_name": "sorted-ks25",
+                "institution": "AIND",
+                "acquisition_time": datetime(2022, 8, 9, 23, 14, tzinfo=UTC),
+                "record_version": "v1",
+            },
+            {"python_repr"},
+        ),
+        (
+            "v1 with a list of links",
+            {
+                "code_ocean_ids": (
+                    "aaaaaaaa-0000-4000-8000-000000000001",
+                    "aaaaaaaa-0000-4000-8000-000000000002",
+                )
+            },
+            set(),
+        ),
+        (
+            "v2",
+            {
+                "record_version": "v2",
+                "schema_version": "2.3.3",
+                "platform": "ecephys",
+                "modalities": ("ecephys",),
+                "sex": "Male",
+                "date_of_birth": date(2022, 11, 30),
+                "genotype": "Sst-IRES-Cre/wt",
+                "species": "Mus musculus",
+                "code_ocean_ids": ("aaaaaaaa-0000-4000-8000-000000000003",),
+                "acquisition_time": datetime(2023, 7, 25, 1, 18, 13, tzinfo=UTC),
+                "created": datetime(2024, 6, 20, 21, 14, 9, 236000, tzinfo=UTC),
+                "modified": datetime(2026, 3, 9, 16, 35, 42, 382000, tzinfo=UTC),
+            },
+            set(),
+        ),
+        (
+            "v1 with a v2 data description",
+            {
+                "record_version": "v2",
+                "schema_version": "1.1.1",
+                "platform": None,
+                "subject_id": "700001",
+                "process_name": "nwb",
+                "modalities": ("behavior", "fib"),
+            },
+            {"platform_missing"},
+        ),
+    ],
+)
+def test_each_odd_shape_is_read(shape: str, expected: dict[str, object], codes: set[str]) -> None:
+    found = normalise(SHAPES[shape])
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert _codes(found) == codes
+
+
+@pytest.mark.parametrize(
+    ("shape", "place", "value", "field", "expected", "code"),
+    [
+        ("v1 raw", "_id", ..., "id", None, "id_missing"),
+        ("v1 raw", "_id", {"a": 1}, "id", None, "id_unusable"),
+        ("v1 raw", "_id", 17, "id", "17", None),
+        ("v1 raw", "_id", {"$oid": "65f000000000000000000001"}, "id", "65f000000000000000000001", None),
+        ("v1 raw", "name", ..., "name", "behavior_700001_2025-04-13_15-30-30", "name_missing"),
+        ("v1 raw", "name", "behavior_700001_2025-04-13_15-30-31", "name", "behavior_700001_2025-04-13_15-30-31",
+         "name_disagrees"),
+        ("v1 raw", "name", "x" * 700, "name", "x" * 600, "field_cut"),
+        ("v1 raw", "location", None, "location", None, "location_missing"),
+        ("v1 raw", "location", ["s3://a/b"], "location", None, "field_unreadable"),
+        ("v1 raw", "data_description", None, "data_level", None, "data_description_missing"),
+        ("v1 raw", "data_description", [], "modalities", (), "section_unreadable"),
+        ("v1 raw", "subject", "none", "subject_id", "700001", "section_unreadable"),
+        ("v1 raw", "subject.subject_id", "700002", "subject_id", "700002", "subject_id_disagrees"),
+        ("v1 raw", "subject.subject_id", 700001, "subject_id", "700001", None),
+        ("v1 raw", "subject.date_of_birth", "spring", "date_of_birth", None, "date_of_birth_unreadable"),
+        ("v1 raw", "subject.date_of_birth", None, "date_of_birth", None, None),
+        ("v1 raw", "data_description.data_level", "raw level data", "data_level", "raw", None),
+        ("v1 raw", "data_description.data_level", "simulated", "data_level", "simulated", None),
+        ("v1 raw", "data_description.data_level", "cooked", "data_level", None, "data_level_unknown"),
+        ("v1 raw", "data_description.data_level", ..., "data_level", None, "data_level_missing"),
+        ("v1 derived", "data_description.data_level", "raw", "data_level", "raw", "data_level_disagrees"),
+        ("v1 derived", "data_description.process_name", ..., "process_name", "processed", None),
+        ("v1 raw", "data_description.modality", "ECEPHYS", "modalities", ("ecephys",), None),
+        ("v1 raw", "data_description.modality", "Planar optical physiology", "modalities", ("pophys",), None),
+        ("v1 raw", "data_description.modality", ["FIP", "fib"], "modalities", ("fib",), None),
+        ("v1 raw", "data_description.modality", "Tarot", "modalities", ("Tarot",), "modality_unknown"),
+        ("v1 raw", "data_description.modality", [None], "modalities", (), "modality_unreadable"),
+        ("v1 raw", "data_description.modality", [{"a": 1}], "modalities", (), "field_unreadable"),
+        ("v1 raw", "data_description.modality", [], "modalities", (), "modality_missing"),
+        ("v1 raw", "data_description.modality", "Modality(name=\"Behavior\", abbreviation=\"behavior\")", "modalities",
+         ("behavior",), "python_repr"),
+        ("v1 raw", "data_description.platform", "SLAP2", "platform", "SLAP2", None),
+        ("v1 raw", "data_description.institution", {"name": "Allen Institute", "abbreviation": None}, "institution",
+         "AI", None),
+        ("v1 raw", "data_description.institution", 1.5, "institution", None, "field_unreadable"),
+        ("v1 raw", "session", None, "acquisition_time", datetime(2025, 4, 13, 15, 30, 30, tzinfo=UTC),
+         "acquisition_time_from_name"),
+        ("v1 raw", "session.session_start_time", "noon", "acquisition_time",
+         datetime(2025, 4, 13, 15, 30, 30, tzinfo=UTC), "acquisition_time_unreadable"),
+        ("v1 raw", "session.session_start_time", "2025-03-01T00:00:00Z", "acquisition_time",
+         datetime(2025, 3, 1, tzinfo=UTC), "acquisition_time_disagrees"),
+        ("v2", "acquisition.acquisition_start_tz", -7, "acquisition_time",
+         datetime(2023, 7, 25, 1, 18, 13, tzinfo=UTC), None),
+        ("v2", "acquisition.acquisition_start_tz", "Nowhere/City", "acquisition_time",
+         datetime(2023, 7, 24, 18, 18, 13, tzinfo=UTC), "zone_unreadable"),
+        ("v2", "acquisition.acquisition_start_tz", "America", "acquisition_time",
+         datetime(2023, 7, 24, 18, 18, 13, tzinfo=UTC), "zone_unreadable"),
+        ("v2", "acquisition.acquisition_start_tz", 99, "acquisition_time",
+         datetime(2023, 7, 24, 18, 18, 13, tzinfo=UTC), "zone_unreadable"),
+        ("v1 raw", "external_links", "none", "code_ocean_ids", (), "links_unreadable"),
+        ("v1 raw", "external_links", {"Code Ocean": "a"}, "code_ocean_ids", ("a",), None),
+        ("v1 raw", "external_links", {"Code Ocean": []}, "code_ocean_ids", (), None),
+        ("v1 raw", "external_links", {}, "code_ocean_ids", (), None),
+        ("v1 raw", "external_links", None, "code_ocean_ids", (), None),
+        ("v1 raw", "created", "long ago", "created", None, "created_unreadable"),
+        ("v1 raw", "last_modified", ..., "modified", None, "modified_missing"),
+        ("v1 raw", "last_modified", "2025-04-14 04:10:39", "modified", datetime(2025, 4, 14, 4, 10, 39, tzinfo=UTC),
+         None),
+    ],
+)  # fmt: skip
+def test_each_oddity_has_its_code_and_the_record_still_arrives(
+    shape: str, place: str, value: object, field: str, expected: object, code: str | None
+) -> None:
+    found = _changed(shape, place, value)
+    if expected is not None or field != "id":
+        assert getattr(found, field) == expected
+    else:
+        assert found.id.startswith("content-")
+    new = _codes(found) - _codes(normalise(SHAPES[shape]))
+    assert (code in new) if code else not new
+    assert all(finding.key == f"{found.record_version}/{found.id}" for finding in found.findings)
+
+
+def test_bson_types_are_read() -> None:
+    record = SHAPES["v1 raw"] | {
+        "_id": ObjectId("65f000000000000000000001"),
+        "last_modified": datetime.fromisoformat("2026-01-02T03:04:05.006"),
+    }
+    found = normalise(record)
+    assert found.id == "65f000000000000000000001"
+    assert found.modified == datetime(2026, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
+    assert found.findings == ()
+
+
+def test_of_two_spellings_the_earlier_creation_and_the_later_change_hold() -> None:
+    record = SHAPES["v1 raw"] | {"_created": "2020-01-01T00:00:00Z", "_last_modified": "2030-01-01T00:00:00Z"}
+    found = normalise(record)
+    assert (found.created, found.modified) == (datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("record", "version"),
+    [
+        ({}, "v1"),
+        ({"object_type": "Metadata"}, "v2"),
+        ({"object_type": None}, "v1"),
+        ({"schema_version": "1.9.9", "acquisition": {}}, "v1"),
+        ({"schema_version": "2.0.0"}, "v2"),
+        ({"schema_version": "10.0"}, "v2"),
+        ({"schema_version": 2}, "v2"),
+        ({"schema_version": "1.1.1", "data_description": {"schema_version": "2.1.0"}}, "v2"),
+        ({"schema_version": "1.1.1", "subject": {"schema_version": "2.1.0"}}, "v1"),
+        ({"schema_version": ["2.0"], "data_description": "2.0"}, "v1"),
+        ({"schema_version": float("nan")}, "v1"),
+        ([], "v1"),
+    ],
+)
+def test_the_record_version_follows_from_the_content(record: object, version: str) -> None:
+    assert record_version(record) == version
+
+
+@settings(max_examples=400)
+@given(RECORDS)
+def test_nothing_makes_it_raise_and_what_it_reads_can_be_stored(record: object) -> None:
+    found = normalise(record)
+    texts = [value for value in asdict(found).values() if isinstance(value, str)]
+    texts += [*found.modalities, *found.code_ocean_ids]
+    texts += [text for finding in found.findings for text in (finding.key, finding.field, finding.message)]
+    assert not any(UNSTORABLE_TEXT.search(text) for text in texts)
+    assert found.id
+    assert len(found.id) <= 600
+    assert normalise(record) == found
+
+
+def test_every_real_record_arrives() -> None:
+    records = real_records()
+    found = [normalise(record) for record in records]
+    assert [record.id for record in found] == [record["_id"] for record in records]
+    assert Counter(record.record_version for record in found) == {"v1": 43, "v2": 6}
+    for record in found:
+        assert None not in (record.name, record.location, record.subject_id, record.acquisition_time, record.modified)
+        assert None not in (record.data_level, record.sex, record.date_of_birth, record.genotype, record.species)
+        assert record.modalities
+        assert record.institution in ("AIND", "AIBS")
+    codes = Counter(finding.code for record in found for finding in record.findings)
+    assert codes == {
+        "name_disagrees": 7,
+        "acquisition_time_without_zone": 6,
+        "data_level_disagrees": 2,
+        "platform_missing": 1,
+        "python_repr": 1,
+        "acquisition_time_disagrees": 1,
+    }
+
+
+def testreal_records_of_different_shape_have_the_values_written_out_by_hand() -> None:
+    found = {record.id: record for record in map(normalise, real_records())}
+    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+    assert len(expected) >= 12
+    for identity, fields in expected.items():
+        actual = json.loads(json.dumps(asdict(found[identity]), default=lambda value: value.isoformat()))
+        actual["findings"] = sorted({finding.code for finding in found[identity].findings})
+        assert {name: actual[name] for name in fields} == fields, identity

@@ -1,0 +1,150 @@
+"""The migrations, on a real Postgres."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.engine import URL
+
+import aind_pipelines
+from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
+from aind_pipelines.records.findings import Finding
+from aind_pipelines.tables import schema
+from aind_pipelines.tables.findings import record_findings
+from aind_pipelines.tables.migrate import VERSION_TABLE, SchemaOutdated, drift, migrate, require_current, status
+
+
+def test_a_migrated_database_holds_exactly_what_the_models_say(empty_database: URL) -> None:
+    engine = create_engine(empty_database)
+    before = status(engine)
+    assert before.current is None
+    assert not before.is_current
+    assert migrate(empty_database).is_current
+    assert drift(engine) == []
+    comments = {(table.schema or "public", table.name): table.comment for table in schema.metadata.tables.values()}
+    found = {(name, table): inspect(engine).get_table_comment(table, schema=name)["text"] for name, table in comments}
+    assert found == comments
+    engine.dispose()
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO public.subjects (subject_id, asset_count) VALUES ('676909', 1)"))
+    assert migrate(engine) == status(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM public.subjects")).scalar_one() == 1
+
+
+def test_a_url_without_driver_is_taken_as_psycopg(empty_database: URL) -> None:
+    plain = empty_database.set(drivername="postgresql").render_as_string(hide_password=False)
+    assert migrate(plain).is_current
+
+
+def _migrate_in_a_process(url: str) -> str | None:
+    return migrate(url).current
+
+
+def test_processes_that_migrate_at_once_take_turns(empty_database: URL) -> None:
+    url = empty_database.render_as_string(hide_password=False)
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        versions = pool.map(_migrate_in_a_process, [url] * 3)
+    assert len(set(versions)) == 1
+    assert versions[0] is not None
+
+
+def test_threads_that_migrate_at_once_take_turns(empty_database: URL) -> None:
+    url = empty_database.render_as_string(hide_password=False)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found.is_current for found in pool.map(migrate, [url] * 4))
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(empty_database: URL) -> None:
+    engine = create_engine(empty_database)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE public.session_assets (mine int)"))
+    with pytest.raises(ServiceError, match="session_assets"):
+        migrate(engine)
+    assert set(inspect(engine).get_table_names(schema="public")) == {"session_assets"}
+    assert not set(inspect(engine).get_schema_names()) & set(schema.SCHEMAS)
+    engine.dispose()
+
+
+def test_an_old_schema_is_refused_with_the_command_that_helps(empty_database: URL) -> None:
+    engine = create_engine(empty_database)
+    with pytest.raises(SchemaOutdated, match=r"never been set up.*aind-pipelines db migrate"):
+        require_current(engine)
+    migrate(engine)
+    require_current(engine)
+    engine.dispose()
+
+
+def test_a_schema_newer_than_this_code_is_refused_by_both(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    for refuse in (migrate, require_current):
+        with pytest.raises(SchemaOutdated, match=r"9999.*Upgrade aind-pipelines"):
+            refuse(engine)
+
+
+def test_a_server_that_is_not_there_is_an_outage_and_the_password_is_not_told(empty_database: URL) -> None:
+    with pytest.raises(ServiceUnavailable) as caught:
+        migrate(empty_database.set(port=1, password="canary-7431"))
+    assert "canary-7431" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DROP INDEX docdb.ix_records_name", "index ix_records_name on docdb.records is missing"),
+        ("ALTER TABLE public.subjects DROP COLUMN sex", "column public.subjects.sex is missing"),
+        ("ALTER TABLE public.subjects ADD COLUMN mine int", "column public.subjects.mine is not in the models"),
+        ("ALTER TABLE public.subjects ALTER asset_count TYPE text", "column public.subjects.asset_count: type"),
+        ("ALTER TABLE public.subjects ALTER asset_count DROP NOT NULL", "public.subjects.asset_count: nullable"),
+        ("DROP TABLE public.session_assets", "table public.session_assets is missing"),
+        ("CREATE TABLE archive.mine (id int)", "table archive.mine is not in the models"),
+        ("DROP VIEW public.findings", "view public.findings is missing"),
+        ("COMMENT ON COLUMN public.subjects.sex IS 'x'", "column public.subjects.sex: comment"),
+    ],
+)
+def test_every_kind_of_drift_is_told(engine: Engine, change: str, told: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    assert any(told in line for line in drift(engine)), drift(engine)
+
+
+def test_tables_that_others_keep_in_public_are_no_drift(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE public.spike_sorting_urls (url text PRIMARY KEY)"))
+        connection.execute(text("CREATE SCHEMA theirs"))
+        connection.execute(text("CREATE TABLE theirs.notes (id int)"))
+    assert drift(engine) == []
+
+
+def test_the_findings_view_shows_what_stands_in_every_stage(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for stage, table in schema.FINDINGS.items():
+            record_findings(connection, table, [Finding("odd", f"{stage} thing")], scope="all")
+        record_findings(connection, schema.FINDINGS["archive"], [], scope="all")
+        rows = connection.execute(text("SELECT stage, key FROM public.findings")).all()
+    assert {tuple(row) for row in rows} == {
+        (stage, f"{stage} thing") for stage in schema.FINDINGS if stage != "archive"
+    }
+
+
+def test_the_package_migrates_from_a_path_with_odd_characters(empty_database: URL, tmp_path: Path) -> None:
+    home = tmp_path / "site 100%"
+    shutil.copytree(Path(aind_pipelines.__file__).parent, home / "aind_pipelines")
+    url = empty_database.render_as_string(hide_password=False)
+    code = f"from aind_pipelines.tables.migrate import migrate; migrate({url!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(home)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert migrate(empty_database).is_current

@@ -1,0 +1,5 @@
+"""Benchmarks: ``python -m benchmarks NAME [--json]``.
+
+Each prints ``{"rows": [{"name", "unit", "value", "reach", "ok"}]}``: the value is the median of the samples, `reach`
+the number to reach, `ok` whether the median reaches it. Nothing stored is ever used.
+"""

@@ -1,0 +1,31 @@
+"""Run one benchmark by name."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from dataclasses import asdict
+
+NAMES = ("lab",)
+
+
+def main() -> int:
+    """Print the rows of one benchmark; exit 1 when a figure is not reached."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args()
+    rows = importlib.import_module(f"benchmarks.{arguments.name}").measure()
+    if arguments.json:
+        print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
+    else:
+        for row in rows:
+            samples = " ".join(f"{sample:g}" for sample in row.samples)
+            verdict = "ok" if row.ok else "NOT REACHED"
+            print(f"{row.name:44} {row.value:10g} {row.unit:6} reach {row.reach:g}: {verdict}   [{samples}]")
+    return 0 if all(row.ok for row in rows) else 1
+
+
+sys.exit(main())
