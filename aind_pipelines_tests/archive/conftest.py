@@ -10,7 +10,10 @@ import pytest
 
 from aind_pipelines.archive.layout import Archive, init_archive
 from aind_pipelines.clients.registry import RegistryClient
+from aind_pipelines_tests.postgres import engine, migrated_template, postgres_url
 from aind_pipelines_tests.registry_process import RegistryProcess, running_registry
+
+__all__ = ["archive", "engine", "migrated_template", "postgres_url", "registry", "registry_process", "unique"]
 
 _numbers = itertools.count()
 
