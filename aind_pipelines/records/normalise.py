@@ -18,7 +18,8 @@ from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.hashing import hash_text
 from aind_pipelines.records.names import AssetName, parse_asset_name
-from aind_pipelines.records.reading import LONGEST_KEY, LONGEST_TEXT, Reader, as_text, shown
+from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, shown
+from aind_pipelines.records.subjects import read_subject
 from aind_pipelines.records.times import Moment
 from aind_pipelines.records.vocabulary import data_level, institution_abbreviation, modality_abbreviation
 
@@ -161,7 +162,7 @@ def normalise(record: object) -> NormalisedRecord:
     name = _name(reader, description)
     parsed = parse_asset_name(name) if name else AssetName("")
     level = _data_level(reader, description, parsed)
-    details = _subject_details(reader)
+    subject = read_subject(reader, reader.section("subject"))
     return NormalisedRecord(
         id=identity,
         record_version=version,
@@ -180,10 +181,10 @@ def normalise(record: object) -> NormalisedRecord:
         created=_record_time(reader, "created", min),
         modified=_record_time(reader, "last_modified", max),
         schema_version=reader.text(reader.record.get("schema_version"), "schema_version"),
-        sex=reader.text(details.get("sex"), "subject.sex"),
-        date_of_birth=reader.day(details.get("date_of_birth"), "subject.date_of_birth", "date_of_birth_unreadable"),
-        genotype=reader.text(details.get("genotype"), "subject.genotype", longest=LONGEST_TEXT),
-        species=reader.label(details.get("species"), "subject.species", prefer="name"),
+        sex=subject.sex,
+        date_of_birth=subject.date_of_birth,
+        genotype=subject.genotype,
+        species=subject.species,
         findings=tuple(sorted(set(reader.findings))),
     )
 
@@ -213,12 +214,6 @@ def _data_level(reader: Reader, description: Mapping[Any, Any], parsed: AssetNam
         message = f"The record says raw, its name says that {shown(parsed.process_name)} made it."
         reader.note("data_level_disagrees", field, message)
     return level
-
-
-def _subject_details(reader: Reader) -> Mapping[Any, Any]:
-    """The subject's own fields: in v2 they are one level deeper."""
-    subject = reader.section("subject")
-    return reader.section("subject_details", subject) or subject
 
 
 def _subject_id(reader: Reader, parsed: AssetName) -> str | None:

@@ -66,6 +66,7 @@ def _findings(schema: str, subject: str) -> Table:
         _time("last_seen", "when it was last found", nullable=False, now=True),
         _time("resolved_at", "when a later pass no longer found it; null while it stands"),
         Column("run_id", Text, comment="Dagster run that last saw it"),
+        Index("ix_findings_key", "key"),
         schema=schema,
         comment="What is not as it should be, with its history",
     )

@@ -17,6 +17,7 @@ from uuid import UUID
 from aind_pipelines.lab.seed import documented, objects
 from aind_pipelines.lab.seed.model import V1_DATABASE, V2_DATABASE, Asset, Institute
 from aind_pipelines.lab.seed.vocabulary import OPEN_BUCKET
+from aind_pipelines.records.normalise import record_version
 
 Record = dict[str, Any]
 
@@ -80,20 +81,6 @@ def plant_usual(institute: Institute, rng: random.Random, sessions: int) -> None
     """Plant every kind of trouble at its usual rate; small institutes get what fits."""
     counts = {code: max(1, round(sessions * trouble.rate)) for code, trouble in TROUBLES.items()}
     plant(institute, rng, counts, as_many_as_fit=True)
-
-
-def record_version(record: Mapping[str, Any]) -> str:
-    """``v2`` when a record has an ``object_type`` or states a schema version of 2 or higher, else ``v1``."""
-    description = record.get("data_description")
-    stated = [
-        record.get("schema_version"),
-        description.get("schema_version") if isinstance(description, dict) else None,
-    ]
-    newer = any(
-        str(version or "0").split(".")[0].isdecimal() and int(str(version or "0").split(".")[0]) >= 2
-        for version in stated
-    )
-    return "v2" if newer or record.get("object_type") is not None else "v1"
 
 
 def record_key(record: Mapping[str, Any]) -> str:
