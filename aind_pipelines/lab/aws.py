@@ -33,6 +33,7 @@ from moto.s3.models import s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from werkzeug.serving import make_server
 
+from aind_pipelines.lab.seed.files import SUFFIX_WHILE_WRITING
 from aind_pipelines.settings import S3Policy, SettingsError, load_policy
 
 ACCOUNT = "123456789012"
@@ -42,7 +43,7 @@ READY_PATH = "/moto-api/data.json"
 
 
 def _parameter_store() -> Any:
-    """moto's parameter store, without EC2.
+    """Moto's parameter store, without EC2.
 
     For commands sent to instances it imports all of moto's EC2, which takes 110 MB; the lab has no instances. The
     placeholder is gone again when EC2 itself is asked for.
@@ -110,7 +111,7 @@ def _objects(folder: Path) -> Iterator[tuple[str, Path]]:
     for directory, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            if not name.endswith(".tmp~"):  # being written
+            if not name.endswith(SUFFIX_WHILE_WRITING):
                 path = Path(directory, name)
                 yield path.relative_to(folder).as_posix(), path
 
@@ -186,7 +187,7 @@ def _put_parameter(name: str, value: str) -> bool:
     return True
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc]
+class _Handler(MotoRequestHandler):
     # Header and body are written apart: with Nagle's algorithm each answer would wait for the client's delayed ACK.
     disable_nagle_algorithm = True
 
@@ -247,7 +248,7 @@ def serve(host: str, port: int, seed_dir: Path) -> None:
             DomainDispatcherApplication(create_backend_app), lambda: load_seed(folder, buckets)
         )
         server = make_server(host, port, application, threaded=True, request_handler=_Handler, fd=listener.fileno())
-        server.daemon_threads = True  # type: ignore[attr-defined] - an idle connection must not hold up the end
+        vars(server)["daemon_threads"] = True  # an idle connection must not hold up the end
 
         def stop(*_: object) -> None:
             threading.Thread(target=server.shutdown, daemon=True).start()

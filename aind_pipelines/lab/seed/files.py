@@ -59,7 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     if not isinstance(document, dict):
-        raise ValueError(f"{path} must hold one JSON object, not {type(document).__name__}")
+        raise ValueError(f"{path} must hold one JSON object, not {type(document).__name__}")  # noqa: TRY004
     return document
 
 
@@ -84,7 +84,7 @@ def add_objects(folder: Path, objects: Objects) -> int:
 
 def add_named(path: Path, values: Mapping[str, Any]) -> bool:
     """Add named secrets or parameters to a file of them."""
-    return write_private(path, as_json(read_json(path) | values))
+    return write_private(path, as_json({**read_json(path), **values}))
 
 
 def add_code_ocean(path: Path, added: Mapping[str, Iterable[Mapping[str, Any]]]) -> bool:
@@ -108,6 +108,8 @@ def _merged(present: Any, added: Any) -> Any:
     if isinstance(added, Mapping):
         merged = dict(present or {})
         for key, value in added.items():
-            merged[key] = _merged(merged[key], value) if isinstance(merged.get(key), Mapping) else merged.get(key, value)
+            merged[key] = (
+                _merged(merged[key], value) if isinstance(merged.get(key), Mapping) else merged.get(key, value)
+            )
         return merged
     return [*(present or []), *(row for row in added if row not in (present or []))]

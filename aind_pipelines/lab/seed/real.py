@@ -172,7 +172,9 @@ def _v1_subject(subject: dict[str, Any]) -> dict[str, Any]:
     """A v2 subject with its details at the top, as v1 has them."""
     details = subject.get("subject_details")
     flat = {key: value for key, value in subject.items() if key != "subject_details"}
-    return flat | ({key: value for key, value in details.items() if key != "object_type"} if isinstance(details, dict) else {})
+    return flat | (
+        {key: value for key, value in details.items() if key != "object_type"} if isinstance(details, dict) else {}
+    )
 
 
 def _place(location: object) -> tuple[str, str] | None:
@@ -181,13 +183,13 @@ def _place(location: object) -> tuple[str, str] | None:
         return None
     bucket, _, prefix = location.removeprefix("s3://").rstrip("/").partition("/")
     parts = prefix.split("/")
-    usable = all(part not in ("", ".", "..") and len(part.encode()) <= _LONGEST_NAME and "\0" not in part for part in parts)
+    usable = all(
+        part not in ("", ".", "..") and len(part.encode()) <= _LONGEST_NAME and "\0" not in part for part in parts
+    )
     return (bucket, prefix) if _BUCKET.fullmatch(bucket) and usable else None
 
 
-def _data_asset(
-    linked: str, record: Record, data_level: str | None, place: tuple[str, str] | None
-) -> dict[str, Any]:
+def _data_asset(linked: str, record: Record, data_level: str | None, place: tuple[str, str] | None) -> dict[str, Any]:
     name = str(record.get("name") or linked)
     created = int(_created(record).timestamp())
     asset: dict[str, Any] = {

@@ -150,24 +150,24 @@ def _drop_from_code_ocean(institute: Institute, asset: Asset) -> None:
     ]
 
 
-def _dead_link(institute: Institute, rng: random.Random, name: str) -> str:
+def _dead_link(institute: Institute, _rng: random.Random, name: str) -> str:
     _drop_from_code_ocean(institute, institute.assets[name])
     return name
 
 
-def _raw_data_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _raw_data_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     asset = institute.assets[name]
     del institute.objects[asset.bucket][asset.prefix]
     return name
 
 
-def _record_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _record_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     for database, records in institute.records.items():
         institute.records[database] = [record for record in records if record["name"] != name]
     return name
 
 
-def _asset_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _asset_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     _drop_from_code_ocean(institute, institute.assets[name])
     for record in institute.records_named(name):
         record["other_identifiers" if "object_type" in record else "external_links"] = {}
@@ -188,7 +188,7 @@ def _disagrees(institute: Institute, rng: random.Random, subject_id: str) -> str
     return subject_id
 
 
-def _unknown(institute: Institute, rng: random.Random, subject_id: str) -> str:
+def _unknown(institute: Institute, _rng: random.Random, subject_id: str) -> str:
     for table in ("subjects", "procedures", "intended_measurements", "perfusions"):
         institute.answers[table].pop(subject_id, None)
     for table in ("ecephys_sessions", "smartspim_imaging", "histology", "water_restriction", "viral_injections"):
@@ -196,7 +196,7 @@ def _unknown(institute: Institute, rng: random.Random, subject_id: str) -> str:
     return subject_id
 
 
-def _invalid(institute: Institute, rng: random.Random, subject_id: str) -> str:
+def _invalid(institute: Institute, _rng: random.Random, subject_id: str) -> str:
     (answer,) = institute.answers["subjects"][subject_id]
     answer["source"] = None
     message = (
@@ -221,14 +221,14 @@ def _changed(institute: Institute, record: Record) -> str:
     return record_key(record)
 
 
-def _modality_as_string(institute: Institute, rng: random.Random, name: str) -> str:
+def _modality_as_string(institute: Institute, _rng: random.Random, name: str) -> str:
     record, asset = _v1_record(institute, name), institute.assets[name]
     specimen = asset.platform.images_specimens
     record["data_description"]["modality"] = asset.platform.abbreviation if specimen else asset.platform.modalities[0]
     return _changed(institute, record)
 
 
-def _modality_as_repr(institute: Institute, rng: random.Random, name: str) -> str:
+def _modality_as_repr(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["modality"] = [
         f"name={item['name']!r} abbreviation={item['abbreviation']!r}"
@@ -237,13 +237,13 @@ def _modality_as_repr(institute: Institute, rng: random.Random, name: str) -> st
     return _changed(institute, record)
 
 
-def _data_level_raw_data(institute: Institute, rng: random.Random, name: str) -> str:
+def _data_level_raw_data(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["data_level"] = "raw data"
     return _changed(institute, record)
 
 
-def _links_as_list(institute: Institute, rng: random.Random, name: str) -> str:
+def _links_as_list(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["external_links"] = [{"Code Ocean": linked} for linked in record["external_links"]["Code Ocean"]]
     return _changed(institute, record)
@@ -255,7 +255,7 @@ def _modified_missing(institute: Institute, rng: random.Random, name: str) -> st
     return _changed(institute, record)
 
 
-def _hybrid(institute: Institute, rng: random.Random, name: str) -> str:
+def _hybrid(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["schema_version"] = "2.1.0"
     return _changed(institute, record)
