@@ -85,11 +85,11 @@ class FindingsPass:
         """How many findings the pass found, by code."""
         table = self._table
         found = (
-            select(table.c.code, func.count())
+            select(table.c.code, func.count().label("found"))
             .where(table.c.scope == self._scope, table.c.last_seen == self._started)
             .group_by(table.c.code)
         )
-        return Counter(dict(connection.execute(found).tuples().all()))
+        return Counter({row.code: row.found for row in connection.execute(found)})
 
     def _resolve(self, connection: Connection, *conditions: ColumnElement[bool]) -> None:
         table = self._table

@@ -1,6 +1,7 @@
 """A real Postgres for the tests of the clients, started from the wheel's binaries on a free loopback port."""
 
 import importlib.util
+import json
 import os
 import secrets
 import signal
@@ -8,14 +9,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from pymongo import MongoClient
 from sqlalchemy import Engine
 
 from aind_pipelines.clients.rds import make_engine
 from aind_pipelines_tests.clients.servers import (
     AwsServer,
+    DocDBServer,
+    Gateway,
     PostgresServer,
     as_somebody_else,
     child,
@@ -62,6 +67,43 @@ def aws_environment(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServe
     monkeypatch.setenv("AWS_REGION", aws.region)
     monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
     return aws
+
+
+@pytest.fixture(scope="session")
+def docdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocDBServer]:
+    """The embedded DocDB, with one user."""
+    if importlib.util.find_spec("aind_pipelines.lab.docdb") is None:
+        pytest.skip("the embedded DocDB is not part of this installation")
+    home = tmp_path_factory.mktemp("docdb")
+    server, log = DocDBServer(free_port()), home / "log"
+    arguments = ("--host", "127.0.0.1", "--port", str(server.port), "--data", str(home))
+    environment = {"DOC_DB_USERNAME": server.username, "DOC_DB_PASSWORD": server.password}
+    with child("aind_pipelines.lab.docdb", *arguments, environment=environment, log=log) as process:
+        wait_for_port(server.port, process, log)
+        yield server
+
+
+@pytest.fixture
+def mongo(docdb: DocDBServer) -> Iterator[MongoClient[dict[str, Any]]]:
+    """DocDB itself, its two generations of records empty."""
+    with MongoClient(docdb.uri) as client:
+        for database in ("metadata_index", "metadata_index_v2"):
+            client[database].data_assets.delete_many({})
+        yield client
+
+
+@pytest.fixture(scope="session")
+def gateway(docdb: DocDBServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The REST gateway in front of it, which answers with pages of at most 10,000 bytes."""
+    running, log = Gateway(free_port()), tmp_path_factory.mktemp("gateway") / "log"
+    arguments = ("--host", "127.0.0.1", "--port", str(running.port), "--max-page-bytes", "10000")
+    environment = {
+        "DOCDB_GATEWAY_MONGO_URI": docdb.uri,
+        "DOCDB_GATEWAY_KEYS": json.dumps({running.access_key: running.secret_key}),
+    }
+    with child("aind_pipelines.services.docdb_gateway", *arguments, environment=environment, log=log) as process:
+        wait_for_port(running.port, process, log)
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,34 @@ class AwsServer:
         self.client("secretsmanager").create_secret(Name=name, SecretString=text)
 
 
+@dataclass(frozen=True)
+class DocDBServer:
+    port: int
+    username: str = "docdb-user"
+    password: str = "canary-docdb-password"
+
+    @property
+    def uri(self) -> str:
+        return (
+            f"mongodb://{self.username}:{self.password}@127.0.0.1:{self.port}/"
+            "?authSource=admin&authMechanism=SCRAM-SHA-1&directConnection=true&retryWrites=false"
+        )
+
+
+@dataclass(frozen=True)
+class Gateway:
+    port: int
+    access_key: str = "AKIAGATEWAY"
+    secret_key: str = "canary/gateway+secret"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def boto(self, secret_key: str | None = None, region: str | None = "us-west-2") -> boto3.session.Session:
+        return boto3.session.Session(self.access_key, secret_key or self.secret_key, region_name=region)
+
+
 @contextmanager
 def child(
     *command: str | Path, environment: Mapping[str, str] | None = None, log: Path

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -16,13 +14,10 @@ from hypothesis import given, settings
 
 from aind_pipelines.records.canonical import UNSTORABLE_TEXT
 from aind_pipelines.records.normalise import NormalisedRecord, normalise, record_version
+from aind_pipelines_tests.records.real import real_records
 from aind_pipelines_tests.records.shapes import SHAPES
 from aind_pipelines_tests.records.strategies import RECORDS
 
-REAL_RECORDS = Path(
-    os.environ.get("AIND_PIPELINES_RECORDS")
-    or Path(__file__).parents[3] / "shared" / "data" / "docdb_records"
-)  # fmt: skip
 EXPECTED = Path(__file__).with_name("expected_records.json")
 
 
@@ -281,14 +276,8 @@ def test_nothing_makes_it_raise_and_what_it_reads_can_be_stored(record: object) 
     assert normalise(record) == found
 
 
-def _real_records() -> list[dict[str, Any]]:
-    if not REAL_RECORDS.is_dir():
-        pytest.skip(f"The real records are not at {REAL_RECORDS}; AIND_PIPELINES_RECORDS names their folder.")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REAL_RECORDS.glob("*.json"))]
-
-
 def test_every_real_record_arrives() -> None:
-    records = _real_records()
+    records = real_records()
     found = [normalise(record) for record in records]
     assert [record.id for record in found] == [record["_id"] for record in records]
     assert Counter(record.record_version for record in found) == {"v1": 43, "v2": 6}
@@ -308,8 +297,8 @@ def test_every_real_record_arrives() -> None:
     }
 
 
-def test_real_records_of_different_shape_have_the_values_written_out_by_hand() -> None:
-    found = {record.id: record for record in map(normalise, _real_records())}
+def testreal_records_of_different_shape_have_the_values_written_out_by_hand() -> None:
+    found = {record.id: record for record in map(normalise, real_records())}
     expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert len(expected) >= 12
     for identity, fields in expected.items():

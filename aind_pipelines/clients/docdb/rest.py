@@ -36,12 +36,12 @@ Sort = Mapping[str, int] | Sequence[tuple[str, int]]
 
 def base_address(host: str) -> str:
     """The gateway's address: a host without scheme means https, with scheme it is taken as it is."""
-    address = host.strip().rstrip("/")
+    address = host.strip()
     if "://" not in address:
-        address = f"https://{address.lstrip('/')}"
+        address = f"https://{address.strip('/')}"
     if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
         raise ValueError(f"{host!r} is no host name and no http(s) address of a DocDB gateway.")
-    return address
+    return address.rstrip("/")
 
 
 class Client:
