@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -37,10 +38,9 @@ else:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if options.child:
     grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    with open(options.child, "w") as file:
-        file.write(str(grandchild.pid))
+    Path(options.child).write_text(str(grandchild.pid))
 time.sleep(options.delay)
-if options.refuses and (options.refuses_if is None or os.path.exists(options.refuses_if)):
+if options.refuses and (options.refuses_if is None or Path(options.refuses_if).exists()):
     print(options.refuses, file=sys.stderr)
     sys.exit(1)
 ThreadingHTTPServer(("127.0.0.1", options.port), Answer).serve_forever()
