@@ -175,17 +175,17 @@ def path(uri: str) -> UPath:
 
 
 def _s3fs_options() -> dict[str, Any]:
-    """Options for s3fs where the configured values are not those that it finds in the environment itself."""
+    """Options for s3fs: the endpoint, and the keys if they are not those that it finds in the environment itself.
+
+    The endpoint is named although the environment may hold it, since s3fs keeps one file system per set of options.
+    """
     loaded = load_settings_with_origins()
     settings = loaded.values
-
-    def is_elsewhere(name: str) -> bool:
-        return getattr(settings, name) is not None and not loaded.origins[name].startswith("environment")
-
     options: dict[str, Any] = {}
-    if is_elsewhere("aws_endpoint_url"):
+    if settings.aws_endpoint_url is not None:
         options["endpoint_url"] = settings.aws_endpoint_url
-    if is_elsewhere("aws_access_key_id") and settings.aws_secret_access_key is not None:
+    in_environment = loaded.origins["aws_access_key_id"].startswith("environment")
+    if settings.aws_access_key_id and settings.aws_secret_access_key and not in_environment:
         options |= {"key": settings.aws_access_key_id, "secret": settings.aws_secret_access_key.get_secret_value()}
     return options
 
