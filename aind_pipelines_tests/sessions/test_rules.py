@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aind_pipelines.sessions.rules import CodeOceanAsset, Derived, Folder, Record, ResolvedSession, resolve
@@ -191,6 +191,8 @@ RAW_DATA: list[tuple[str, list[Record], list[CodeOceanAsset], list[Folder], str 
     ),
     ("nothing anywhere", [record(code_ocean_ids=("uuid",))], [HELD], [], None, ["raw_data_missing"]),
     ("no location at all", [record(location=None, code_ocean_ids=("uuid",))], [HELD], [], None, ["raw_data_missing"]),
+    ("no place", [record(location="S3://", code_ocean_ids=("uuid",))], [HELD], [], None, ["raw_data_missing"]),
+    ("a bucket", [record(location="s3://ephys/", code_ocean_ids=("uuid",))], [HELD], [], None, ["raw_data_missing"]),
     ("no S3 URI", [record(location="/allen/data", code_ocean_ids=("uuid",))], [HELD], [], None, ["raw_data_missing"]),
     (
         "a bucket that is not indexed",
@@ -218,7 +220,7 @@ RAW_DATA: list[tuple[str, list[Record], list[CodeOceanAsset], list[Folder], str 
     ),
     (
         "a folder below a top-level one",
-        [record(location=f"s3://ephys/{SESSION}/ecephys", code_ocean_ids=("uuid",))],
+        [record(location=f"S3://ephys//{SESSION}/ecephys/", code_ocean_ids=("uuid",))],
         [HELD],
         [folder(SESSION, "ecephys", "behavior")],
         f"s3://ephys/{SESSION}/ecephys",
@@ -412,6 +414,7 @@ def unique(key: Any) -> Any:
     return {"unique_by": key, "max_size": 6}
 
 
+@settings(deadline=None)
 @given(
     st.lists(RECORDS, **unique(lambda item: (item.record_version, item.id))),
     st.lists(ASSETS, **unique(lambda item: item.id)),
