@@ -362,7 +362,7 @@ def test_a_derived_location_is_given_when_it_is_not_known_to_be_wrong() -> None:
 
 
 def test_derived_times_are_written_in_utc() -> None:
-    naive = Derived("n", created=datetime(2024, 1, 1))  # noqa: DTZ001 - as a source without zones gives it
+    naive = Derived("n", created=datetime(2024, 1, 1))
     assert naive.to_json()["created"] == "2024-01-01T00:00:00+00:00"
     assert Derived("n").to_json()["created"] is None
 

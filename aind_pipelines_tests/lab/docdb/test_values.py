@@ -19,7 +19,9 @@ numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
 texts = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=8)
 values = st.recursive(
     st.none() | st.booleans() | numbers | texts | st.binary(max_size=4) | st.datetimes(dt.datetime(1, 1, 1)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda t: "\0" not in t), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts.filter(lambda t: "\0" not in t), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
