@@ -299,6 +299,20 @@ def test_data_without_a_record_is_one_finding_however_much_there_is() -> None:
     assert codes(derived) == [("record_missing", SORTED)]
 
 
+@pytest.mark.parametrize("session_id", [SESSION, None])
+def test_what_a_record_links_to_or_is_located_at_has_a_record_whatever_its_name(session_id: str | None) -> None:
+    found = solved(
+        [
+            record(code_ocean_ids=("raw",)),
+            record(SORTED, code_ocean_ids=("s",), location=f"s3://open/{SESSION}_copied/", process_name="sorted"),
+        ],
+        [asset("raw"), asset("s", f"{SESSION}_renamed", data_level="derived data", session_id=session_id)],
+        [folder(), folder(f"{SESSION}_copied", bucket="open")],
+    )
+    assert found.findings == ()
+    assert found.derived == (Derived(SORTED, "sorted", "s", f"s3://open/{SESSION}_copied", START),)
+
+
 def test_a_failed_asset_needs_no_record() -> None:
     found = solved(
         [record(code_ocean_ids=("raw",))],
