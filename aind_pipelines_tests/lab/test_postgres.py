@@ -183,6 +183,7 @@ def test_a_cluster_changes_hands_when_user_namespaces_come_and_go(
             assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1,)
     third = Cluster(home)
     third.settle_ownership()
+    assert {path.stat().st_uid for path in (third.folder, third.data, third.data / "PG_VERSION")} == {0}
     with serving(third, home), login(home) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1,)
 
