@@ -64,7 +64,7 @@ $(VENV)/bin/python: | python
 # $(1): extras
 define install
 	@echo "installing ($(1)); the first time this takes some minutes"
-	@$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]" || { \
+	@$(RUN) pip install --quiet --use-pep517 --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]" || { \
 		echo "error: the installation failed; see above. Check the network and free disk space, then run make again." >&2; exit 1; }
 endef
 

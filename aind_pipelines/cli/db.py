@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aind_pipelines.cli import fail
-
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -24,24 +22,10 @@ def db() -> None:
 
 @contextmanager
 def _engine() -> Iterator[Engine]:
-    from sqlalchemy import URL, create_engine
-
+    from aind_pipelines.clients.rds import engine_from_settings
     from aind_pipelines.settings import load_settings
 
-    settings = load_settings()
-    if settings.rds_host is None:
-        fail(
-            "RDS is not configured. Set RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DATABASE, see: aind-pipelines doctor"
-        )
-    url = URL.create(
-        "postgresql+psycopg",
-        settings.rds_user,
-        settings.rds_password.get_secret_value() if settings.rds_password is not None else None,
-        settings.rds_host,
-        settings.rds_port,
-        settings.rds_database,
-    )
-    engine = create_engine(url, connect_args={"connect_timeout": 10, "application_name": "aind-pipelines db"})
+    engine = engine_from_settings(load_settings(), application_name="aind-pipelines db")
     try:
         yield engine
     finally:

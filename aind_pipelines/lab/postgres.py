@@ -56,10 +56,10 @@ class _Identity:
 
 def _enter_user_namespace() -> None:
     """Become an ordinary user inside, while files made here still belong to root outside."""
+    user, group = os.geteuid(), os.getegid()  # inside, both are unknown until they are mapped
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    user, group = os.geteuid(), os.getegid()
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"{_INNER_USER} {user} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"{_INNER_USER} {group} 1", encoding="ascii")

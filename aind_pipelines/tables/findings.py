@@ -7,14 +7,102 @@ find again are resolved, not deleted; one that comes back stands again under its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import datetime
 
-from sqlalchemy import Connection, Table, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Table, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.records.findings import Finding
 
 _BATCH = 1_000
+
+
+class FindingsPass:
+    """One pass over a scope that hands its findings over in parts, for passes that do not fit one transaction.
+
+    A pass that is killed leaves what it found standing and resolves nothing that it did not look at.
+    """
+
+    def __init__(self, connection: Connection, table: Table, *, scope: str, run_id: str | None = None) -> None:
+        """Begin the pass.
+
+        Args:
+            connection: Any connection to the database; its clock dates the pass.
+            table: One of `aind_pipelines.tables.schema.FINDINGS`.
+            scope: What the pass looks at, e.g. ``archive live`` or ``month 2024-03``.
+            run_id: Dagster run, if any.
+        """
+        self._table = table
+        self._scope = scope
+        self._run_id = run_id
+        self._started: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+
+    def add(self, connection: Connection, findings: Iterable[Finding], *, keys: Collection[str] = ()) -> None:
+        """Store findings within the caller's transaction.
+
+        Args:
+            connection: An open transaction.
+            findings: What was found; the same (code, key, field) twice is stored once.
+            keys: What was looked at completely: findings about these that were not found again are resolved.
+        """
+        unique = {(finding.code, finding.key, finding.field): finding for finding in findings}
+        rows = [
+            {
+                "code": finding.code,
+                "key": finding.key,
+                "field": finding.field,
+                "message": finding.message,
+                "scope": self._scope,
+                "last_seen": self._started,
+                "run_id": self._run_id,
+            }
+            for finding in unique.values()
+        ]
+        table = self._table
+        for start in range(0, len(rows), _BATCH):
+            statement = insert(table).values(rows[start : start + _BATCH])
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[table.c.code, table.c.key, table.c.field],
+                    set_={
+                        "message": statement.excluded.message,
+                        "scope": statement.excluded.scope,
+                        "last_seen": statement.excluded.last_seen,
+                        "run_id": statement.excluded.run_id,
+                        "resolved_at": null(),
+                    },
+                )
+            )
+        if keys:
+            self._resolve(connection, table.c.key == func.any(list(keys)))
+
+    def finish(self, connection: Connection) -> None:
+        """End a pass that looked at the whole scope: resolve all in it that was not found again."""
+        self._resolve(connection)
+
+    def counts(self, connection: Connection) -> Counter[str]:
+        """How many findings the pass found, by code."""
+        table = self._table
+        found = (
+            select(table.c.code, func.count().label("found"))
+            .where(table.c.scope == self._scope, table.c.last_seen == self._started)
+            .group_by(table.c.code)
+        )
+        return Counter({row.code: row.found for row in connection.execute(found)})
+
+    def _resolve(self, connection: Connection, *conditions: ColumnElement[bool]) -> None:
+        table = self._table
+        connection.execute(
+            update(table)
+            .where(
+                table.c.scope == self._scope,
+                table.c.resolved_at.is_(None),
+                table.c.last_seen < self._started,
+                *conditions,
+            )
+            .values(resolved_at=self._started)
+        )
 
 
 def record_findings(
@@ -37,37 +125,8 @@ def record_findings(
     Returns:
         How many findings stand in the scope, by code.
     """
-    started = connection.execute(select(func.clock_timestamp())).scalar_one()
-    unique = {(finding.code, finding.key, finding.field): finding for finding in findings}
-    rows = [
-        {
-            "code": finding.code,
-            "key": finding.key,
-            "field": finding.field,
-            "message": finding.message,
-            "scope": scope,
-            "last_seen": started,
-            "run_id": run_id,
-        }
-        for finding in unique.values()
-    ]
-    for start in range(0, len(rows), _BATCH):
-        statement = insert(table).values(rows[start : start + _BATCH])
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[table.c.code, table.c.key, table.c.field],
-                set_={
-                    "message": statement.excluded.message,
-                    "scope": statement.excluded.scope,
-                    "last_seen": statement.excluded.last_seen,
-                    "run_id": statement.excluded.run_id,
-                    "resolved_at": null(),
-                },
-            )
-        )
-    connection.execute(
-        update(table)
-        .where(table.c.scope == scope, table.c.resolved_at.is_(None), table.c.last_seen < started)
-        .values(resolved_at=started)
-    )
-    return Counter(finding.code for finding in unique.values())
+    findings = list(findings)
+    whole = FindingsPass(connection, table, scope=scope, run_id=run_id)
+    whole.add(connection, findings)
+    whole.finish(connection)
+    return Counter(code for code, _, _ in {(finding.code, finding.key, finding.field) for finding in findings})

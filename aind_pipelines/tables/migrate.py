@@ -18,11 +18,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, func, inspect, select
+from sqlalchemy import Connection, Engine, func, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
 
-from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
+from aind_pipelines.clients.rds.engine import make_engine
+from aind_pipelines.clients.rds.errors import RdsError, translated
 from aind_pipelines.tables.schema import SCHEMAS, VIEWS, metadata
 
 VERSION_TABLE = "aind_pipelines_schema_version"
@@ -33,7 +33,7 @@ _LOCK = 0x61696E64_6D696772
 _one_at_a_time = threading.Lock()
 
 
-class SchemaOutdated(ServiceError):
+class SchemaOutdated(RdsError):
     """The database's schema is not the one this code was written for."""
 
 
@@ -92,16 +92,6 @@ def comparison_options() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise ServiceUnavailable("RDS", f"{doing} failed: {error.orig}") from error
-    except DBAPIError as error:
-        raise ServiceError("RDS", f"{doing} failed: {error.orig}") from error
-
-
-@contextlib.contextmanager
 def _engine_of(target: Engine | URL | str) -> Iterator[Engine]:
     if isinstance(target, Engine):
         yield target
@@ -109,7 +99,7 @@ def _engine_of(target: Engine | URL | str) -> Iterator[Engine]:
     url = make_url(target)
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
-    engine = create_engine(url)
+    engine = make_engine(url)
     try:
         yield engine
     finally:
@@ -136,7 +126,7 @@ def migrate(target: Engine | URL | str) -> SchemaStatus:
         if before.is_current:
             return before
         config = _config()
-        with _explained("Migrating the schema"), engine.begin() as connection:
+        with translated("migrating the schema"), engine.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -157,7 +147,7 @@ def status(engine: Engine) -> SchemaStatus:
     head = _scripts().get_current_head()
     if head is None:
         raise RuntimeError(f"No migrations beside {__file__}: the package is installed incompletely")
-    with _explained("Asking for the schema's version"), engine.connect() as connection:
+    with translated("asking for the schema's version"), engine.connect() as connection:
         return SchemaStatus(_current(connection), head)
 
 
@@ -165,7 +155,6 @@ def _require_known(found: SchemaStatus) -> None:
     known = {script.revision for script in _scripts().walk_revisions()}
     if found.current is not None and found.current not in known:
         raise SchemaOutdated(
-            "RDS",
             f"the schema is at version {found.current}, which is newer than this code (it knows {found.head}). "
             "Upgrade aind-pipelines.",
         )
@@ -183,9 +172,7 @@ def require_current(engine: Engine) -> None:
         return
     _require_known(found)
     state = "has never been set up" if found.current is None else f"is at version {found.current}"
-    raise SchemaOutdated(
-        "RDS", f"the schema {state}; this code needs version {found.head}. Run: aind-pipelines db migrate"
-    )
+    raise SchemaOutdated(f"the schema {state}; this code needs version {found.head}. Run: aind-pipelines db migrate")
 
 
 def drift(engine: Engine) -> list[str]:
@@ -196,7 +183,7 @@ def drift(engine: Engine) -> list[str]:
     Raises:
         ServiceUnavailable: Postgres cannot be reached.
     """
-    with _explained("Comparing the schema"), engine.connect() as connection:
+    with translated("comparing the schema"), engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=comparison_options()), metadata)
         views = set(inspect(connection).get_view_names(schema="public"))
     lines = [_in_words(difference) for entry in differences for difference in _flat(entry)]

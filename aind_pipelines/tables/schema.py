@@ -66,6 +66,7 @@ def _findings(schema: str, subject: str) -> Table:
         _time("last_seen", "when it was last found", nullable=False, now=True),
         _time("resolved_at", "when a later pass no longer found it; null while it stands"),
         Column("run_id", Text, comment="Dagster run that last saw it"),
+        Index("ix_findings_key", "key"),
         schema=schema,
         comment="What is not as it should be, with its history",
     )
@@ -95,7 +96,7 @@ docdb_records = Table(
 Index("ix_records_location", docdb_records.c.location)
 Index("ix_records_name", docdb_records.c.name)
 
-docdb_findings = _findings("docdb", "record_version/_id")
+docdb_findings = _findings("docdb", "record_version/_id, or a location")
 
 # --- metadata_service: answers about subjects --------------------------------------------------------------------
 

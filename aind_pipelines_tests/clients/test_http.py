@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import base64
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from aind_pipelines.clients.errors import AccessRefused, ServiceUnavailable, UnexpectedAnswer
 from aind_pipelines.clients.http import RetryingAdapter, build_session, place, request
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Flaky:
-    """A real server that gives the queued answers in turn, then 200; keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.queue: list[Answer | Callable[[BaseHTTPRequestHandler], None]] = []
-        self.asked: list[tuple[str, str, dict[str, str]]] = []
-        flaky = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                flaky.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
-                step = flaky.queue.pop(0) if flaky.queue else (200, {}, b'{"ok": true}')
-                if callable(step):
-                    step(self)
-                    return
-                status, headers, body = step
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names are the library's
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+from aind_pipelines_tests.clients.canned import Answer, Canned, canned_server
 
 
 @pytest.fixture
-def flaky() -> Iterator[Flaky]:
-    service = Flaky()
-    thread = threading.Thread(target=service.server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield service
-    service.server.shutdown()
-    thread.join()
-    service.server.server_close()
+def flaky() -> Iterator[Canned]:
+    with canned_server() as service:
+        yield service
 
 
 def free_port() -> int:
@@ -83,7 +41,7 @@ def cut_short(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_get_is_repeated_until_the_service_answers(flaky: Flaky, status: int) -> None:
+def test_a_get_is_repeated_until_the_service_answers(flaky: Canned, status: int) -> None:
     flaky.queue = [(status, {}, b"")] * 2
     response = request(build_session(backoff=0.01), "thing", "GET", f"{flaky.url}/x")
     assert response.json() == {"ok": True}
@@ -92,7 +50,7 @@ def test_a_get_is_repeated_until_the_service_answers(flaky: Flaky, status: int) 
 
 @pytest.mark.parametrize("step", [drop, cut_short])
 def test_a_connection_that_breaks_is_repeated_for_a_get(
-    flaky: Flaky, step: Callable[[BaseHTTPRequestHandler], None]
+    flaky: Canned, step: Callable[[BaseHTTPRequestHandler], None]
 ) -> None:
     flaky.queue = [step, step]
     assert request(build_session(backoff=0.01), "thing", "GET", flaky.url).ok
@@ -100,14 +58,14 @@ def test_a_connection_that_breaks_is_repeated_for_a_get(
 
 
 @pytest.mark.parametrize("step", [drop, cut_short, (503, {}, b"")])
-def test_a_post_is_never_sent_twice(flaky: Flaky, step: Answer) -> None:
+def test_a_post_is_never_sent_twice(flaky: Canned, step: Answer) -> None:
     flaky.queue = [step]
     with pytest.raises(ServiceUnavailable):
         request(build_session(backoff=0.01), "thing", "POST", f"{flaky.url}/x", json={})
     assert len(flaky.asked) == 1
 
 
-def test_a_post_is_repeated_where_its_caller_mounted_it_as_safe(flaky: Flaky) -> None:
+def test_a_post_is_repeated_where_its_caller_mounted_it_as_safe(flaky: Canned) -> None:
     session = build_session(backoff=0.01)
     session.mount(f"{flaky.url}/search", RetryingAdapter(backoff=0.01, retry_methods={"POST"}))
     flaky.queue = [cut_short, (503, {}, b"")]
@@ -115,7 +73,7 @@ def test_a_post_is_repeated_where_its_caller_mounted_it_as_safe(flaky: Flaky) ->
     assert len(flaky.asked) == 3
 
 
-def test_retries_end_with_the_service_named_and_what_it_said(flaky: Flaky) -> None:
+def test_retries_end_with_the_service_named_and_what_it_said(flaky: Canned) -> None:
     flaky.queue = [(503, {}, b'{"message": "sources are down"}')] * 3
     with pytest.raises(ServiceUnavailable, match=r"thing: GET .*/x answered 503 \(sources are down\)") as caught:
         request(build_session(retries=2, backoff=0.01), "thing", "GET", f"{flaky.url}/x?token=secret")
@@ -124,7 +82,7 @@ def test_retries_end_with_the_service_named_and_what_it_said(flaky: Flaky) -> No
     assert caught.value.retryable
 
 
-def test_a_long_retry_after_does_not_hold_the_worker(monkeypatch: pytest.MonkeyPatch, flaky: Flaky) -> None:
+def test_a_long_retry_after_does_not_hold_the_worker(monkeypatch: pytest.MonkeyPatch, flaky: Canned) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
     flaky.queue = [(503, {"Retry-After": "86400"}, b"")]
@@ -149,7 +107,7 @@ def test_a_silent_service_ends_as_an_outage_in_the_default_time() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_are_told_apart_and_not_repeated(flaky: Flaky, status: int) -> None:
+def test_refused_credentials_are_told_apart_and_not_repeated(flaky: Canned, status: int) -> None:
     flaky.queue = [(status, {}, b'{"message": "no such key"}')]
     with pytest.raises(AccessRefused, match="no such key"):
         request(build_session(), "thing", "GET", flaky.url)
@@ -157,7 +115,7 @@ def test_refused_credentials_are_told_apart_and_not_repeated(flaky: Flaky, statu
 
 
 @pytest.mark.parametrize("status", [300, 400, 404, 406])
-def test_other_answers_are_the_callers_to_judge(flaky: Flaky, status: int) -> None:
+def test_other_answers_are_the_callers_to_judge(flaky: Canned, status: int) -> None:
     flaky.queue = [(status, {}, b"{}")]
     assert request(build_session(), "thing", "GET", flaky.url).status_code == status
 
@@ -177,7 +135,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("netrc")
-def test_netrc_never_leaks_into_requests_or_their_redirects(flaky: Flaky) -> None:
+def test_netrc_never_leaks_into_requests_or_their_redirects(flaky: Canned) -> None:
     flaky.queue = [(302, {"Location": "/there"}, b"")]
     assert request(build_session(), "thing", "GET", f"{flaky.url}/here").ok
     assert [path for _, path, _ in flaky.asked] == ["/here", "/there"]
@@ -185,7 +143,7 @@ def test_netrc_never_leaks_into_requests_or_their_redirects(flaky: Flaky) -> Non
 
 
 @pytest.mark.usefixtures("netrc")
-def test_credentials_that_were_given_are_sent_but_not_to_another_host(flaky: Flaky) -> None:
+def test_credentials_that_were_given_are_sent_but_not_to_another_host(flaky: Canned) -> None:
     elsewhere = flaky.url.replace("127.0.0.1", "localhost")
     flaky.queue = [(302, {"Location": f"{elsewhere}/there"}, b"")]
     assert request(build_session(), "thing", "GET", f"{flaky.url}/here", auth=("me", "pw")).ok
@@ -193,7 +151,7 @@ def test_credentials_that_were_given_are_sent_but_not_to_another_host(flaky: Fla
     assert [headers.get("authorization") for _, _, headers in flaky.asked] == [given, None]
 
 
-def test_a_login_in_the_url_works_and_is_not_shown(flaky: Flaky) -> None:
+def test_a_login_in_the_url_works_and_is_not_shown(flaky: Canned) -> None:
     url = flaky.url.replace("http://", "http://me:hidden@")
     flaky.queue = [(403, {}, b"")]
     with pytest.raises(AccessRefused) as caught:
@@ -203,7 +161,9 @@ def test_a_login_in_the_url_works_and_is_not_shown(flaky: Flaky) -> None:
     assert place(f"{url}/x?y#z") == f"{flaky.url}/x"
 
 
-def test_no_proxy_of_the_environment_stands_before_the_loopback(flaky: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_of_the_environment_stands_before_the_loopback(
+    flaky: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

@@ -19,7 +19,7 @@ from aind_pipelines_tests.end_to_end.conftest import ROOT, Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ASSETS = [
+ASSETS = (
     "docdb_records",
     "data_assets",
     "subjects",
@@ -30,7 +30,7 @@ ASSETS = [
     "session_deposits",
     "archive_fixity",
     "flow_report",
-]
+)
 _LAUNCH = """mutation($b: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $b) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 _BACKFILL = """query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill {

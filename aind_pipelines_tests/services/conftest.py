@@ -13,7 +13,6 @@ from aind_pipelines_tests.services.processes import DOCDB_PASSWORD, DOCDB_USER, 
 @pytest.fixture(scope="module")
 def docdb_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The embedded DocDB, with one user."""
-    pytest.importorskip("aind_pipelines.lab.docdb", reason="the embedded DocDB is not part of this installation")
     port = free_port()
     data: Path = tmp_path_factory.mktemp("docdb")
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--data", str(data)]

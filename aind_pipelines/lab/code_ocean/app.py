@@ -33,6 +33,7 @@ from aind_pipelines.services.serving import CannotStart, serve
 
 TOKEN_VARIABLE = "CODE_OCEAN_API_TOKEN"  # noqa: S105 - the name of a variable
 _NO_CONTENT = 204
+_RUNNABLE = frozenset({"capsules", "pipelines"})
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,21 @@ class _Call:
             raise BadRequest("the body must be a JSON object")
         return body
 
+    def kind_of(self, kind: str) -> str:
+        """Where the item of the path is kept. Code Ocean serves pipelines as capsules and the other way round."""
+        alike = (kind, *(_RUNNABLE - {kind})) if kind in _RUNNABLE else (kind,)
+        for each in alike:
+            if self.key in self.state.items[each]:
+                return each
+        raise HTTPException(404, f"{kind[:-1].replace('_', ' ')} {self.key} not found")
+
     def item(self, kind: str) -> Item:
-        item = self.state.items[kind].get(self.key)
-        if item is None:
-            raise HTTPException(404, f"{kind[:-1].replace('_', ' ')} {self.key} not found")
-        return item
+        return self.state.items[self.kind_of(kind)][self.key]
+
+    def replace(self, kind: str, **changes: Any) -> None:
+        """Change the item of the path."""
+        at = self.kind_of(kind)
+        self.state.put(at, self.state.items[at][self.key] | changes)
 
 
 _Answer = Callable[[_Call], Response]
@@ -100,16 +111,14 @@ def _done() -> Response:
 
 def _get(kind: str) -> _Answer:
     def answer(call: _Call) -> Response:
-        call.item(kind)
-        return _text(call.state.text(kind, call.key))
+        return _text(call.state.text(call.kind_of(kind), call.key))
 
     return answer
 
 
 def _delete(kind: str) -> _Answer:
     def answer(call: _Call) -> Response:
-        call.item(kind)
-        call.state.remove(kind, call.key)
+        call.state.remove(call.kind_of(kind), call.key)
         return _done()
 
     return answer
@@ -130,7 +139,7 @@ def _archive(kind: str) -> _Answer:
         wish = call.request.query_params.get("archive", "").lower()
         if wish not in ("true", "false"):
             raise BadRequest("archive must be true or false")
-        call.state.put(kind, call.item(kind) | {"archived": wish == "true"})
+        call.replace(kind, archived=wish == "true")
         return _done()
 
     return answer
@@ -141,7 +150,7 @@ def _permissions(kind: str) -> _Answer:
         item = call.item(kind)
         if call.request.method == "GET":
             return JSONResponse(item.get("permissions") or {"users": [], "groups": [], "everyone": "none"})
-        call.state.put(kind, item | {"permissions": call.json_object()})
+        call.replace(kind, permissions=call.json_object())
         return _done()
 
     return answer
@@ -167,7 +176,7 @@ def _transfer(call: _Call) -> Response:
         raise BadRequest("target.aws.bucket is required")
     place = {"origin": "aws", "bucket": target["bucket"], "prefix": target.get("prefix") or "", "external": True}
     moved = {"source_bucket": place, "last_transferred": int(call.lab.clock())}
-    call.state.put("data_assets", call.item("data_assets") | moved)
+    call.replace("data_assets", **moved)
     return _done()
 
 
@@ -200,15 +209,19 @@ def _rename(call: _Call) -> Response:
     name = call.request.query_params.get("name")
     if not name:
         raise BadRequest("name is required")
-    call.state.put("computations", call.item("computations") | {"name": name})
+    call.replace("computations", name=name)
     return _done()
 
 
 def _computations_of(kind: str) -> _Answer:
     def answer(call: _Call) -> Response:
         call.item(kind)
+        made = [asset.get("provenance") or {} for asset in call.state.items["data_assets"].values()]
+        ran = {each.get("computation") for each in made if each.get("capsule") == call.key}
         listed = call.state.items["computations"].items()
-        keys = [key for key, item in listed if item.get(f"{kind[:-1]}_id") == call.key]
+        keys = [
+            key for key, item in listed if key in ran or call.key in (item.get("capsule_id"), item.get("pipeline_id"))
+        ]
         return _text(f"[{', '.join(call.state.text('computations', key) for key in keys)}]")
 
     return answer
@@ -219,7 +232,7 @@ def _attach(kind: str) -> _Answer:
         item = call.item(kind)
         results = attachments(call.body(), call.state.items["data_assets"])
         new = {each["id"]: each["mount"] for each in results}
-        call.state.put(kind, item | {"_attached": item.get("_attached", {}) | new})
+        call.replace(kind, _attached=item.get("_attached", {}) | new)
         return JSONResponse(results)
 
     return answer
@@ -231,7 +244,7 @@ def _detach(kind: str) -> _Answer:
         if not isinstance(ids, list):
             raise BadRequest("the body must be a list of data asset ids")
         kept = {key: mount for key, mount in item.get("_attached", {}).items() if key not in ids}
-        call.state.put(kind, item | {"_attached": kept})
+        call.replace(kind, _attached=kept)
         return _done()
 
     return answer

@@ -74,7 +74,7 @@ def new_data_asset(
         asset["type"] = "result"
         inputs = [each["id"] for each in computation.get("data_assets") or []]
         asset["provenance"] = {"computation": computation["id"], "data_assets": inputs}
-        if capsule := computation.get("capsule_id"):
+        if capsule := computation.get("capsule_id") or computation.get("pipeline_id"):
             asset["provenance"]["capsule"] = capsule
     elif ids := body.get("data_asset_ids"):
         missing = [each for each in ids if each not in data_assets]
@@ -133,7 +133,7 @@ def new_computation(
     if len(named) != 1:
         raise BadRequest("exactly one of capsule_id and pipeline_id is required")
     kind, key = named[0]
-    if key not in runnable[f"{kind}s"]:
+    if not any(key in runnable[each] for each in ("capsules", "pipelines")):
         raise BadRequest(f"{kind} {key} not found")
     inputs = body.get("data_assets") or []
     missing = [str(each.get("id")) for each in inputs if each.get("id") not in data_assets]

@@ -4,3 +4,7 @@
 reads metadata records from files instead, and `load` brings either into the lab's services. The same numbers give
 the same bytes on every machine, so that tests can count.
 """
+
+from aind_pipelines.lab.seed.load import SeedRefused, SeedReport, is_seeded, seed
+
+__all__ = ["SeedRefused", "SeedReport", "is_seeded", "seed"]

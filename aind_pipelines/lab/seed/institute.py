@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
-from aind_pipelines.lab.seed import answers, code_ocean, documented, objects, records_v1, records_v2, troubles
+from aind_pipelines.lab.seed import answers, code_ocean, documented, objects, records_v1, records_v2
+from aind_pipelines.lab.seed import troubles as planting
 from aind_pipelines.lab.seed.model import (
     NOW,
     V1_DATABASE,
@@ -84,14 +85,32 @@ def generate(sessions: int, seed: int, troubles: bool = True) -> Institute:
     objects.fill(institute)
     code_ocean.fill(institute)
     answers.fill(institute)
+    institute.spike_sorting_urls = _spike_sorting_urls(institute)
     if troubles:
         _plant(institute, sessions)
     return institute
 
 
+def _spike_sorting_urls(institute: Institute) -> list[dict[str, object]]:
+    """Where each probe's sorting can be looked at; rows of the RDS table that the published guide reads."""
+    return [
+        {
+            "asset_name": asset.name,
+            "probe": f"Probe{probe}",
+            "session_id": asset.session_id,
+            "subject_id": asset.subject.id,
+            "url": f"https://figurl.example/f?label={asset.name}&probe=Probe{probe}",
+            "created": asset.created.isoformat(),
+        }
+        for asset in institute.assets.values()
+        if asset.process is SORTED
+        for probe in ("A", "B")
+    ]
+
+
 def _plant(institute: Institute, sessions: int) -> None:
     rng = random.Random(f"troubles:{institute.seed}")  # noqa: S311 - made-up data, nothing secret
-    troubles.plant_usual(institute, rng, max(sessions, MINIMUM_SESSIONS))
+    planting.plant_usual(institute, rng, max(sessions, MINIMUM_SESSIONS))
 
 
 def _people(rng: random.Random) -> list[Person]:

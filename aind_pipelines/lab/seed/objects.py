@@ -70,8 +70,8 @@ def _ephys(asset: Asset) -> Iterator[tuple[str, bytes]]:
 def _behavior(asset: Asset) -> Iterator[tuple[str, bytes]]:
     numbers = asset.rng("trials")
     rows = [
-        f"{trial},{trial * 7.5 + numbers.random():.3f},{numbers.choice(('left', 'right', 'ignore'))},{numbers.randint(0, 1)}"
-        for trial in range(numbers.randint(60, 120))
+        f"{trial},{trial * 7.5 + numbers.random():.3f},{choice},{numbers.randint(0, 1)}"
+        for trial, choice in enumerate(numbers.choices(("left", "right", "ignore"), k=numbers.randint(60, 120)))
     ]
     yield "behavior/trials.csv", ("trial,go_cue_time_s,choice,rewarded\n" + "\n".join(rows) + "\n").encode()
 

@@ -331,7 +331,7 @@ def _probes(asset: Asset) -> tuple[str, ...]:
 
 def _data_stream(asset: Asset) -> dict[str, Any]:
     modalities = asset.platform.modalities
-    ephys = [
+    ephys: list[dict[str, Any]] = [
         {
             "assembly_name": f"Probe {probe} assembly",
             "arc_angle": "-17",
@@ -648,7 +648,7 @@ def instrument(asset: Asset) -> dict[str, Any]:
 def processing(asset: Asset) -> dict[str, Any]:
     """What was run on the data: compression at upload, and what derived it."""
     uploaded = asset.end + timedelta(hours=6)
-    done = [
+    done: list[dict[str, Any]] = [
         {
             "name": "Compression",
             "software_version": "0.1.2",

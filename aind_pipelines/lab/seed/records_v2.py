@@ -385,7 +385,7 @@ class _Kit:
         self.components += devices
         self.active += [device["name"] for device in devices]
 
-    def _behavior(self, asset: Asset) -> None:
+    def _behavior(self, _asset: Asset) -> None:
         self._use(
             _device("Tube", "Mouse tube", "Custom", diameter="3.0", diameter_unit="centimeter"),
             _device("Speaker", "Stimulus speaker", "Custom", relative_position=["Anterior"]),
@@ -410,7 +410,7 @@ class _Kit:
             ),
         )
 
-    def _videos(self, asset: Asset) -> None:
+    def _videos(self, _asset: Asset) -> None:
         self._use(
             {
                 "object_type": "Camera assembly",
@@ -424,7 +424,7 @@ class _Kit:
             }
         )
 
-    def _probes(self, asset: Asset) -> None:
+    def _probes(self, _asset: Asset) -> None:
         for letter in ("A", "B"):
             assembly, manipulator, probe = f"Probe {letter} assembly", f"Manipulator {letter}", f"Probe {letter}"
             self._use(
@@ -465,7 +465,7 @@ class _Kit:
                 }
             )
 
-    def _fibers(self, asset: Asset) -> None:
+    def _fibers(self, _asset: Asset) -> None:
         self._use(
             _device("Light emitting diode", "470nm LED", "Doric", wavelength=470, wavelength_unit="nanometer"),
             _detector("Green CMOS", "Camera", "USB"),
@@ -690,7 +690,7 @@ def _epoch(asset: Asset, start: str, end: str) -> dict[str, Any]:
 def processing(asset: Asset) -> dict[str, Any]:
     """What was run on the data: compression at upload, and what derived it."""
     uploaded = asset.end + timedelta(hours=6)
-    done = [
+    done: list[dict[str, Any]] = [
         {
             "object_type": "Data process",
             "process_type": "Compression",

@@ -17,6 +17,7 @@ from uuid import UUID
 from aind_pipelines.lab.seed import documented, objects
 from aind_pipelines.lab.seed.model import V1_DATABASE, V2_DATABASE, Asset, Institute
 from aind_pipelines.lab.seed.vocabulary import OPEN_BUCKET
+from aind_pipelines.records.normalise import record_version
 
 Record = dict[str, Any]
 
@@ -80,20 +81,6 @@ def plant_usual(institute: Institute, rng: random.Random, sessions: int) -> None
     """Plant every kind of trouble at its usual rate; small institutes get what fits."""
     counts = {code: max(1, round(sessions * trouble.rate)) for code, trouble in TROUBLES.items()}
     plant(institute, rng, counts, as_many_as_fit=True)
-
-
-def record_version(record: Mapping[str, Any]) -> str:
-    """``v2`` when a record has an ``object_type`` or states a schema version of 2 or higher, else ``v1``."""
-    description = record.get("data_description")
-    stated = [
-        record.get("schema_version"),
-        description.get("schema_version") if isinstance(description, dict) else None,
-    ]
-    newer = any(
-        str(version or "0").split(".")[0].isdecimal() and int(str(version or "0").split(".")[0]) >= 2
-        for version in stated
-    )
-    return "v2" if newer or record.get("object_type") is not None else "v1"
 
 
 def record_key(record: Mapping[str, Any]) -> str:
@@ -163,24 +150,24 @@ def _drop_from_code_ocean(institute: Institute, asset: Asset) -> None:
     ]
 
 
-def _dead_link(institute: Institute, rng: random.Random, name: str) -> str:
+def _dead_link(institute: Institute, _rng: random.Random, name: str) -> str:
     _drop_from_code_ocean(institute, institute.assets[name])
     return name
 
 
-def _raw_data_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _raw_data_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     asset = institute.assets[name]
     del institute.objects[asset.bucket][asset.prefix]
     return name
 
 
-def _record_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _record_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     for database, records in institute.records.items():
         institute.records[database] = [record for record in records if record["name"] != name]
     return name
 
 
-def _asset_missing(institute: Institute, rng: random.Random, name: str) -> str:
+def _asset_missing(institute: Institute, _rng: random.Random, name: str) -> str:
     _drop_from_code_ocean(institute, institute.assets[name])
     for record in institute.records_named(name):
         record["other_identifiers" if "object_type" in record else "external_links"] = {}
@@ -201,7 +188,7 @@ def _disagrees(institute: Institute, rng: random.Random, subject_id: str) -> str
     return subject_id
 
 
-def _unknown(institute: Institute, rng: random.Random, subject_id: str) -> str:
+def _unknown(institute: Institute, _rng: random.Random, subject_id: str) -> str:
     for table in ("subjects", "procedures", "intended_measurements", "perfusions"):
         institute.answers[table].pop(subject_id, None)
     for table in ("ecephys_sessions", "smartspim_imaging", "histology", "water_restriction", "viral_injections"):
@@ -209,11 +196,11 @@ def _unknown(institute: Institute, rng: random.Random, subject_id: str) -> str:
     return subject_id
 
 
-def _invalid(institute: Institute, rng: random.Random, subject_id: str) -> str:
+def _invalid(institute: Institute, _rng: random.Random, subject_id: str) -> str:
     (answer,) = institute.answers["subjects"][subject_id]
     answer["source"] = None
     message = (
-        "Validation Errors: 1 validation error for Subject\nsource\n  Input should be a valid dictionary or object to "
+        "1 validation error for Subject\nsource\n  Input should be a valid dictionary or object to "
         "extract fields from [type=model_attributes_type, input_value=None, input_type=NoneType]"
     )
     institute.answers.setdefault("invalid", {}).setdefault("subjects", {})[subject_id] = message
@@ -234,14 +221,14 @@ def _changed(institute: Institute, record: Record) -> str:
     return record_key(record)
 
 
-def _modality_as_string(institute: Institute, rng: random.Random, name: str) -> str:
+def _modality_as_string(institute: Institute, _rng: random.Random, name: str) -> str:
     record, asset = _v1_record(institute, name), institute.assets[name]
     specimen = asset.platform.images_specimens
     record["data_description"]["modality"] = asset.platform.abbreviation if specimen else asset.platform.modalities[0]
     return _changed(institute, record)
 
 
-def _modality_as_repr(institute: Institute, rng: random.Random, name: str) -> str:
+def _modality_as_repr(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["modality"] = [
         f"name={item['name']!r} abbreviation={item['abbreviation']!r}"
@@ -250,13 +237,13 @@ def _modality_as_repr(institute: Institute, rng: random.Random, name: str) -> st
     return _changed(institute, record)
 
 
-def _data_level_raw_data(institute: Institute, rng: random.Random, name: str) -> str:
+def _data_level_raw_data(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["data_level"] = "raw data"
     return _changed(institute, record)
 
 
-def _links_as_list(institute: Institute, rng: random.Random, name: str) -> str:
+def _links_as_list(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["external_links"] = [{"Code Ocean": linked} for linked in record["external_links"]["Code Ocean"]]
     return _changed(institute, record)
@@ -268,7 +255,7 @@ def _modified_missing(institute: Institute, rng: random.Random, name: str) -> st
     return _changed(institute, record)
 
 
-def _hybrid(institute: Institute, rng: random.Random, name: str) -> str:
+def _hybrid(institute: Institute, _rng: random.Random, name: str) -> str:
     record = _v1_record(institute, name)
     record["data_description"]["schema_version"] = "2.1.0"
     return _changed(institute, record)

@@ -232,6 +232,16 @@ def test_a_computation_runs_through_its_states_and_its_result_becomes_an_asset(l
     assert (result.provenance.capsule, result.provenance.data_assets) == (CAPSULE, [asset(1)["id"]])
 
 
+def test_the_computations_of_a_capsule_include_those_that_its_results_name(lab: Running) -> None:
+    made = asset(9, type="result", provenance={"capsule": "pipe", "computation": "ran"})
+    ran = {"id": "ran", "created": 1, "name": "r", "owner": "o", "run_time": 5, "state": "completed"}
+    content = seed()
+    lab.reset(content | {"data_assets": [*content["data_assets"], made], "computations": [ran, ran | {"id": "no"}]})
+    assert [each.id for each in lab.sdk.pipelines.list_computations("pipe")] == ["ran"]
+    assert [each.id for each in lab.sdk.capsules.list_computations("pipe")] == ["ran"]
+    assert lab.sdk.capsules.list_computations(CAPSULE) == []
+
+
 def test_data_assets_attach_to_a_capsule_and_detach(lab: Running) -> None:
     wishes = [DataAssetAttachParams(id=asset(1)["id"], mount="here"), DataAssetAttachParams(id=asset(2)["id"])]
     results = lab.sdk.capsules.attach_data_assets(capsule_id=CAPSULE, attach_params=wishes)
@@ -250,6 +260,8 @@ def test_capsules_and_pipelines_are_found(lab: Running) -> None:
     found = lab.sdk.capsules.search_capsules(CapsuleSearchParams(query="name:ana"))
     assert [each.id for each in found.results] == [CAPSULE]
     assert lab.sdk.pipelines.get_pipeline("pipe").name == "pipeline"
+    assert lab.sdk.capsules.get_capsule("pipe").name == "pipeline"
+    assert lab.sdk.pipelines.get_pipeline(CAPSULE).name == "analysis"
     assert lab.sdk.custom_metadata.get_custom_metadata().fields == []
 
 

@@ -315,6 +315,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read_whole(caller: Caller
     assert response.status_code == 413
 
 
+@pytest.mark.slow
 def test_docdb_that_is_down_is_a_503_within_seconds_and_never_an_empty_list() -> None:
     port, nowhere = free_port(), free_port()
     with module(GATEWAY, "--host", "127.0.0.1", "--port", str(port), env=gateway_environment(nowhere)) as child:

@@ -125,10 +125,11 @@ def upgrade() -> None:
         schema="archive",
         comment="What is not as it should be, with its history",
     )
+    op.create_index("ix_findings_key", "findings", ["key"], unique=False, schema="archive")
     op.create_table(
         "findings",
         sa.Column("code", sa.Text(), nullable=False, comment="kind of finding"),
-        sa.Column("key", sa.Text(), nullable=False, comment="record_version/_id"),
+        sa.Column("key", sa.Text(), nullable=False, comment="record_version/_id, or a location"),
         sa.Column("field", sa.Text(), nullable=False, comment="dotted path within it, empty for the whole"),
         sa.Column("message", sa.Text(), nullable=False, comment="what was found, for a person"),
         sa.Column(
@@ -159,6 +160,7 @@ def upgrade() -> None:
         schema="docdb",
         comment="What is not as it should be, with its history",
     )
+    op.create_index("ix_findings_key", "findings", ["key"], unique=False, schema="docdb")
     op.create_table(
         "records",
         sa.Column("record_version", sa.Text(), nullable=False, comment="v1 or v2, from the record's content"),
@@ -276,6 +278,7 @@ def upgrade() -> None:
         schema="indexes",
         comment="What is not as it should be, with its history",
     )
+    op.create_index("ix_findings_key", "findings", ["key"], unique=False, schema="indexes")
     op.create_table(
         "refreshes",
         sa.Column("source", sa.Text(), nullable=False, comment="code_ocean, or s3://bucket"),
@@ -372,6 +375,7 @@ def upgrade() -> None:
         schema="metadata_service",
         comment="What is not as it should be, with its history",
     )
+    op.create_index("ix_findings_key", "findings", ["key"], unique=False, schema="metadata_service")
     op.create_table(
         "data_assets",
         sa.Column("id", sa.Text(), nullable=False, comment="DocDB _id"),

@@ -1,0 +1,153 @@
+"""The ledger: what RDS knows of each copy and of every check. Deposits and checks work without it.
+
+Every function works within the caller's transaction and can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, literal_column, update
+from sqlalchemy.dialects.postgresql import insert
+
+from aind_pipelines.archive.deposit import DepositResult
+from aind_pipelines.archive.fixity import CheckReport
+from aind_pipelines.records.findings import Finding
+from aind_pipelines.tables.findings import record_findings
+from aind_pipelines.tables.schema import archive_checks, archive_copies, archive_findings
+
+_BATCH = 500
+_CONTENT_CODES = frozenset({"corrupt", "unverifiable"})
+
+
+def record_copies(
+    connection: Connection,
+    archive: str,
+    results: Iterable[DepositResult],
+    *,
+    metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    run_id: str | None = None,
+) -> int:
+    """Write the copies that deposits made or found.
+
+    A copy that is known already keeps its row; only what was unknown about it is filled in. What another program
+    deposited has no second digest until a full check read it, and waits for that.
+
+    Args:
+        connection: An open transaction.
+        archive: The archive's registered name.
+        results: What `aind_pipelines.archive.deposit.deposit` yielded.
+        metadata: Each deposit's metadata by identifier; ``session_id`` and ``record_id`` are taken from it.
+        run_id: Dagster run, if any.
+
+    Returns:
+        How many copies are new in the ledger.
+    """
+    rows = []
+    for result in results:
+        if result.status == "refused" or result.blake3 is None:
+            continue
+        said = (metadata or {}).get(result.id, {})
+        rows.append(
+            {
+                "archive": archive,
+                "id": result.id,
+                "kind": result.kind,
+                "path": result.path,
+                "size": result.size,
+                "files": result.files,
+                "sha1": result.sha1,
+                "blake3": result.blake3,
+                "source": result.source,
+                "session_id": said.get("session_id"),
+                "record_id": said.get("record_id"),
+                "run_id": run_id,
+            }
+        )
+    return _insert_copies(connection, rows)
+
+
+def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
+    rows = list({row["id"]: row for row in rows}.values())  # one statement may not meet a row twice
+    new_rows = 0
+    for start in range(0, len(rows), _BATCH):
+        statement = insert(archive_copies).values(rows[start : start + _BATCH])
+        new = statement.excluded
+        written = connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[archive_copies.c.archive, archive_copies.c.id],
+                set_={
+                    name: func.coalesce(archive_copies.c[name], new[name])
+                    for name in ("source", "session_id", "record_id")
+                },
+            ).returning(literal_column("(xmax = 0)"))  # a row that was updated names the transaction that did it
+        )
+        new_rows += sum(bool(inserted) for inserted in written.scalars())
+    return new_rows
+
+
+def record_check(connection: Connection, report: CheckReport, *, run_id: str | None = None) -> None:
+    """Write a check, when each copy was last verified, and its findings with their history.
+
+    Findings about names and sizes are settled by every check, those about content only by a check that read it: an
+    ``exists`` check does not resolve that a copy is corrupt.
+
+    Args:
+        connection: An open transaction.
+        report: What `aind_pipelines.archive.fixity.check` returned.
+        run_id: Dagster run, if any.
+    """
+    connection.execute(
+        insert(archive_checks).values(
+            archive=report.archive,
+            tier=report.tier,
+            started_at=report.started_at,
+            ended_at=report.ended_at,
+            resources=report.resources,
+            bytes=report.bytes,
+            findings=len({finding.key for finding in report.failures}),
+            passed=report.ok,
+            run_id=run_id,
+        )
+    )
+    _insert_copies(
+        connection,
+        [
+            {
+                "archive": report.archive,
+                "id": id_,
+                "kind": verified.digests.kind,
+                "path": verified.path,
+                "size": verified.digests.size,
+                "files": verified.digests.files,
+                "sha1": verified.digests.sha1,
+                "blake3": verified.digests.blake3,
+                "source": None,
+                "session_id": None,
+                "record_id": None,
+                "run_id": run_id,
+            }
+            for id_, verified in report.verified.items()
+        ],
+    )
+    good = list(report.verified)
+    for start in range(0, len(good), _BATCH):
+        connection.execute(
+            update(archive_copies)
+            .where(archive_copies.c.archive == report.archive, archive_copies.c.id.in_(good[start : start + _BATCH]))
+            .values(last_verified_at=report.ended_at)
+        )
+    content = [finding for finding in report.findings if _is_content(finding)]
+    existence = [finding for finding in report.findings if not _is_content(finding)]
+    record_findings(
+        connection, archive_findings, existence, scope=f"archive {report.archive} existence", run_id=run_id
+    )
+    if report.tier == "full":
+        record_findings(
+            connection, archive_findings, content, scope=f"archive {report.archive} content", run_id=run_id
+        )
+
+
+def _is_content(finding: Finding) -> bool:
+    return finding.code in _CONTENT_CODES or (finding.code == "unreadable" and finding.field != "listing")

@@ -1,0 +1,99 @@
+"""Locks between depositors of one archive: they end with the process that holds them and leave no files behind.
+
+One lock file per archive; each key locks one byte of it, at an offset derived from the key. POSIX record locks work on
+network file systems too, and need one descriptor per process, since closing any of them would release all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aind_pipelines.archive import fsops
+
+_BUSY = frozenset({errno.EACCES, errno.EAGAIN})
+
+
+class _LockFile:
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.pid = os.getpid()
+        self.held: set[int] = set()
+        self.mutex = threading.Lock()
+
+
+_open_files: dict[tuple[int, int], _LockFile] = {}
+_opening = threading.Lock()
+
+
+def _offset(key: str) -> int:
+    from blake3 import blake3
+
+    return int.from_bytes(blake3(key.encode()).digest()[:8], "big") >> 2
+
+
+def _lock_file(path: Path, mode: int) -> _LockFile:
+    with _opening:
+        with contextlib.suppress(FileNotFoundError):
+            known = path.stat()
+            lock_file = _open_files.get((known.st_dev, known.st_ino))
+            if lock_file is not None and lock_file.pid == os.getpid():
+                return lock_file
+        fd = fsops.open_lock(path, mode)
+        here = os.fstat(fd)
+        lock_file = _LockFile(fd)
+        _open_files[here.st_dev, here.st_ino] = lock_file
+        return lock_file
+
+
+class ArchiveLocks:
+    """The locks of one archive.
+
+    Args:
+        path: The lock file; it is made where needed.
+        mode: Its mode when it is made.
+    """
+
+    def __init__(self, path: Path, mode: int = 0o660) -> None:
+        self._path = path
+        self._mode = mode
+
+    def try_acquire(self, key: str) -> bool:
+        """Take the lock of `key`, unless another process or thread has it."""
+        lock_file, offset = _lock_file(self._path, self._mode), _offset(key)
+        with lock_file.mutex:
+            if offset in lock_file.held:
+                return False
+            try:
+                fcntl.lockf(lock_file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+            except OSError as error:
+                if error.errno in _BUSY:
+                    return False
+                raise
+            lock_file.held.add(offset)
+            return True
+
+    def release(self, key: str) -> None:
+        """Give the lock of `key` back."""
+        lock_file, offset = _lock_file(self._path, self._mode), _offset(key)
+        with lock_file.mutex:
+            fcntl.lockf(lock_file.fd, fcntl.LOCK_UN, 1, offset)
+            lock_file.held.discard(offset)
+
+    @contextlib.contextmanager
+    def hold(self, key: str, wait: float = 0.0) -> Iterator[bool]:
+        """Hold the lock of `key` for the block, after at most `wait` seconds; yields whether it is held."""
+        deadline = time.monotonic() + wait
+        while not (held := self.try_acquire(key)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        try:
+            yield held
+        finally:
+            if held:
+                self.release(key)

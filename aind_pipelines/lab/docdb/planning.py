@@ -1,0 +1,259 @@
+"""How a filter and a sort are answered: by which index and which ranges of its keys, or by reading everything.
+
+A plan names documents that include every match; the filter is applied to them again unless the plan is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from re import Pattern
+from typing import Any
+
+from bson import MaxKey, MinKey, Regex
+
+from aind_pipelines.lab.docdb.matching import conjuncts, is_operators
+from aind_pipelines.lab.docdb.store import Index, Span
+from aind_pipelines.lab.docdb.values import NULL, NUMBER, bracket, key, string_prefix, successor
+
+EVERYTHING = Span(b"", b"\xff")
+_RANGES = ("$gt", "$gte", "$lt", "$lte")
+_REGEX_SPECIAL = frozenset(".^$*+?{}[]\\|()")
+_MAX_BRANCHES = 100
+
+Sort = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Ranges of one index that hold every match.
+
+    Attributes:
+        index: The index.
+        spans: Ascending, without overlap; empty when nothing can match.
+        exact: Whether every document in the ranges matches, so that the filter need not be applied.
+        entries: How many entries the ranges hold.
+    """
+
+    index: Index
+    spans: tuple[Span, ...]
+    exact: bool
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to find the documents.
+
+    Attributes:
+        accesses: None: read the collection in natural order. One: walk it. Several: the union of them.
+        ordered: Whether walking the one access gives the order asked for (`descending`: from its end).
+        exact: Whether everything found matches.
+    """
+
+    accesses: tuple[Access, ...] | None
+    ordered: bool
+    descending: bool = False
+    exact: bool = False
+
+
+Counter = Callable[[Index, Sequence[Span]], int]
+
+
+def plan(query: Mapping[str, Any], sort: Sort, limit: int, indexes: Sequence[Index], count: Counter) -> Plan:
+    """Choose a plan.
+
+    Args:
+        query: The filter.
+        sort: Paths with 1 or -1; empty for natural order.
+        limit: Matches needed, the skipped ones included; 0 means all.
+        indexes: What the collection has.
+        count: Counts the entries of an index in some ranges.
+    """
+    options = _options(query, indexes, count)
+    best = min(options, key=lambda access: (access.entries, not access.exact), default=None)
+    if best is not None and not best.entries:
+        return Plan((best,), ordered=True, exact=best.exact)
+    union = None if best is not None else _union(query, indexes, count)
+    cheapest = math.inf if best is None else best.entries
+    if union is not None:
+        cheapest = sum(access.entries for access in union)
+    if sort:
+        walk = _sorted_walk(query, sort, indexes, options, count)
+        if walk is not None:
+            expected = walk.entries
+            if limit and walk.entries:
+                # Matches are taken to be spread evenly over the walk.
+                matches = min(cheapest, walk.entries) or 1
+                expected = min(expected, math.ceil(limit * walk.entries / matches))
+            if expected <= cheapest:
+                return Plan((walk,), ordered=True, descending=sort[0][1] < 0, exact=walk.exact)
+    if best is not None:
+        return Plan((best,), ordered=not sort, exact=best.exact)
+    if union is not None:
+        return Plan(union, ordered=not sort)
+    return Plan(None, ordered=not sort, exact=not query)
+
+
+def _options(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter) -> list[Access]:
+    conditions = conjuncts(query)
+    options = []
+    for index in indexes:
+        path = ".".join(index.fields[0])
+        converted = (
+            _bounds(operator, argument, sparse=index.sparse) for at, operator, argument in conditions if at == path
+        )
+        bounds = [(spans, exact) for spans, exact in converted if spans is not None]
+        if not bounds:
+            continue
+        if index.multikey:
+            # Different elements of an array may satisfy different conditions: one of them has to do.
+            spans, entries = min(((bound, count(index, bound)) for bound, _ in bounds), key=lambda pair: pair[1])
+            options.append(Access(index, spans, exact=False, entries=entries))
+            continue
+        spans = (EVERYTHING,)
+        for bound, _ in bounds:
+            spans = _intersection(spans, bound)
+        exact = len(bounds) == len(conditions) and all(exact for _, exact in bounds)
+        options.append(Access(index, spans, exact, count(index, spans)))
+    return options
+
+
+def _union(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter) -> tuple[Access, ...] | None:
+    """An access for every branch of an ``$or``, when each has one."""
+    for path, operator, branches in conjuncts(query):
+        if path or operator != "$or" or not isinstance(branches, list) or len(branches) > _MAX_BRANCHES:
+            continue
+        accesses = []
+        for branch in branches:
+            options = _options(branch, indexes, count)
+            if not options:
+                break
+            accesses.append(min(options, key=lambda access: access.entries))
+        else:
+            return tuple(accesses)
+    return None
+
+
+def _sorted_walk(
+    query: Mapping[str, Any], sort: Sort, indexes: Sequence[Index], options: Sequence[Access], count: Counter
+) -> Access | None:
+    """An index whose order is the one asked for, narrowed by the filter."""
+    path, direction = sort[0]
+    # Entries of one key are in the order of _id: a sort by a field and then by _id is an index's own order too.
+    if len(sort) > 1 and path != "_id" and (len(sort) > 2 or sort[1] != ("_id", direction)):
+        return None
+    for index in indexes:
+        if index.sparse or index.multikey or len(index.fields) > 1 or ".".join(index.fields[0]) != path:
+            continue
+        known = next((access for access in options if access.index is index), None)
+        if known is not None:
+            return known
+        spans = _hull(query, index)
+        return Access(index, spans, exact=not query, entries=count(index, spans))
+    return None
+
+
+def _hull(query: Mapping[str, Any], index: Index) -> tuple[Span, ...]:
+    """The one range that covers all branches of an ``$or`` on an index, such as a keyset page's condition."""
+    for path, operator, branches in conjuncts(query):
+        if path or operator != "$or" or not isinstance(branches, list):
+            continue
+        covered: list[Span] = []
+        for branch in branches:
+            options = _options(branch, [index], lambda *_: 0)
+            if not options:
+                break
+            covered.extend(options[0].spans)
+        else:
+            if not covered:
+                return ()
+            return (Span(min(span.low for span in covered), max(span.high for span in covered)),)
+    return (EVERYTHING,)
+
+
+def _bounds(operator: str, argument: Any, *, sparse: bool) -> tuple[tuple[Span, ...] | None, bool]:
+    """The key ranges of one condition, or None when it has none; and whether they are exactly its matches."""
+    if operator == "$eq":
+        if isinstance(argument, Regex) or (argument is None and sparse):
+            return None, False
+        return (_point(argument),), argument is not None
+    if operator == "$in":
+        return _in_bounds(argument, sparse=sparse)
+    if operator in _RANGES:
+        return _range_bounds(operator, argument)
+    if operator == "$regex" and isinstance(argument, Pattern):
+        prefix = _literal_prefix(argument)
+        if prefix:
+            low = string_prefix(prefix)
+            return (Span(low, successor(low)),), False
+    return None, False
+
+
+def _point(value: Any) -> Span:
+    encoded = key(value)
+    return Span(encoded, successor(encoded))
+
+
+def _in_bounds(argument: Any, *, sparse: bool) -> tuple[tuple[Span, ...] | None, bool]:
+    if not isinstance(argument, list) or any(isinstance(item, Regex) or is_operators(item) for item in argument):
+        return None, False
+    if sparse and None in argument:
+        return None, False
+    points = {span.low: span for span in map(_point, argument)}
+    return tuple(points[low] for low in sorted(points)), not any(item is None for item in argument)
+
+
+def _range_bounds(operator: str, argument: Any) -> tuple[tuple[Span, ...] | None, bool]:
+    if isinstance(argument, Regex | MinKey | MaxKey):
+        return None, False
+    kind = bracket(argument)
+    if kind == NULL or (isinstance(argument, float) and math.isnan(argument)):
+        return None, False
+    low, high = bytes([kind]), bytes([kind + 1])
+    if kind == NUMBER:
+        low = key(-math.inf)  # NaN is below it and in no range
+    encoded = key(argument)
+    if operator == "$gt":
+        low = successor(encoded)
+    elif operator == "$gte":
+        low = encoded
+    elif operator == "$lt":
+        high = encoded
+    else:
+        high = successor(encoded)
+    return ((Span(low, high),) if low < high else ()), True
+
+
+def _literal_prefix(pattern: Pattern[str]) -> str:
+    """The text that every string found by the expression starts with; empty when there is none to be sure of."""
+    import re
+
+    text = pattern.pattern
+    if not text.startswith("^") or pattern.flags & (re.IGNORECASE | re.MULTILINE | re.VERBOSE) or "|" in text:
+        return ""
+    literal: list[str] = []
+    position = 1
+    while position < len(text):
+        letter = text[position]
+        if letter == "\\" and position + 1 < len(text) and not text[position + 1].isalnum():
+            letter = text[position + 1]
+            position += 1
+        elif letter in _REGEX_SPECIAL:
+            if letter in "*?{" and literal:
+                literal.pop()
+            break
+        literal.append(letter)
+        position += 1
+    return "".join(literal)
+
+
+def _intersection(one: Sequence[Span], other: Sequence[Span]) -> tuple[Span, ...]:
+    found = []
+    for a in one:
+        for b in other:
+            low, high = max(a.low, b.low), min(a.high, b.high)
+            if low < high:
+                found.append(Span(low, high))
+    return tuple(sorted(found, key=lambda span: span.low))

@@ -1,0 +1,460 @@
+"""Bring a seed into a running lab.
+
+Everything is added in steps that can be repeated: a seed that was killed is done again, from whatever stands. What has
+been brought in completely is noted in ``<home>/seed/seed.json`` and never touched again, so that a second call does
+not undo what was done with the lab meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable, UnexpectedAnswer
+from aind_pipelines.lab.home import HomeError, LabHome
+from aind_pipelines.lab.seed import code_ocean, documented, files, real
+from aind_pipelines.lab.seed.model import COLLECTION, DATABASES
+from aind_pipelines.lab.seed.real import Unloadable
+
+if TYPE_CHECKING:
+    from aind_pipelines.lab.seed.model import Institute
+
+Progress = Callable[[str], None]
+
+_FORMAT = 1
+_BATCH_BYTES = 8 * 2**20
+
+DTYPES = {
+    "session-raw": "application/x-directory",
+    "session-derived": "application/x-directory",
+    "session-metadata": "application/json",
+}
+"""Data types of the registry by name, with their content types."""
+
+ARCHIVE = "live"
+"""Name of the lab's archive, and of its folder."""
+
+DOCDB_SECRET = "/doc/db/secret/name"  # noqa: S105 - a name, as the published guide writes it
+SSH_SECRET = "/ssh/tunnel/secret/name"  # noqa: S105
+RDS_SECRET = "aind/data/access/api/rds_tables"  # noqa: S105
+PARAMETER = "/aind/pipelines/settings"
+
+_TABLE = """
+create table if not exists public.spike_sorting_urls (
+    asset_name text not null,
+    probe text not null,
+    session_id text not null,
+    subject_id text not null,
+    url text not null,
+    created timestamptz not null,
+    primary key (asset_name, probe)
+)
+"""
+_ROW = """
+insert into public.spike_sorting_urls (asset_name, probe, session_id, subject_id, url, created)
+values (%(asset_name)s, %(probe)s, %(session_id)s, %(subject_id)s, %(url)s, %(created)s)
+on conflict do nothing
+"""
+
+
+class SeedRefused(HomeError):
+    """This seed cannot go into this home; the message says why and what to do."""
+
+
+@dataclass
+class SeedReport:
+    """What a seed brought in.
+
+    Attributes:
+        changed: False when all of it was there already and nothing was done.
+        counts: What the seed holds, by kind, e.g. ``sessions``, ``v1 records``, ``objects``.
+        unloadable: Record files that could not be loaded, each with its reason.
+        without_files: Names of real records at whose location nothing could be put.
+    """
+
+    changed: bool = True
+    counts: dict[str, int] = field(default_factory=dict)
+    unloadable: list[Unloadable] = field(default_factory=list)
+    without_files: list[str] = field(default_factory=list)
+
+
+def is_seeded(home: LabHome) -> bool:
+    """Whether some seed was brought into this home completely, and none is half done."""
+    marker = _read_marker(home)
+    parts = [*([marker["generated"]] if marker["generated"] else []), *marker["records"].values()]
+    return bool(parts) and all(part["done"] for part in parts)
+
+
+def seed(
+    home: LabHome,
+    *,
+    sessions: int | None = 100,
+    seed: int = 0,
+    records: Path | None = None,
+    progress: Progress | None = None,
+) -> SeedReport:
+    """Bring a made-up institute, real records, or both into a lab that is up.
+
+    Args:
+        home: The lab.
+        sessions: Raw sessions to make up; None or 0 makes none up.
+        seed: The number they are made up from.
+        records: Folder of real records, one DocDB record per ``*.json``.
+        progress: Told what is being done, a line at a time.
+
+    Raises:
+        SeedRefused: There is nothing to do, the home holds another made-up institute, or another seed is running.
+        FileNotFoundError: `records` is no folder, or holds no ``*.json``.
+        ServiceError: A service of the lab failed; the same call again finishes the work.
+    """
+    say = progress or (lambda _: None)
+    if sessions is not None and sessions < 0:
+        raise SeedRefused(f"An institute cannot have {sessions} sessions; give 1 or more.")
+    if not sessions and records is None:
+        raise SeedRefused("There is nothing to seed: give a number of sessions, a folder of records, or both.")
+    found = real.read_folder(records) if records is not None else None
+    home.environment()  # a home without a lab is said before anything is written
+    with _alone(home):
+        marker = _read_marker(home)
+        _refuse_another(home, marker, sessions, seed)
+        report = SeedReport(changed=False)
+        if sessions:
+            wanted = {"sessions": sessions, "seed": seed}
+            if (done := marker["generated"]) and done["done"]:
+                report.counts |= done["counts"]
+                say(f"{sessions} sessions of seed {seed} are there already; nothing to do")
+            else:
+                marker["generated"] = wanted | {"done": False}
+                _write_marker(home, marker)
+                counts = _bring_institute(home, sessions, seed, say)
+                marker["generated"] = wanted | {"done": True, "counts": counts}
+                _write_marker(home, marker)
+                report.changed = True
+                report.counts |= counts
+        if found is not None:
+            report.unloadable = list(found.unloadable)
+            _seed_records(home, marker, found, str(records), report, say)
+        return report
+
+
+def _seed_records(
+    home: LabHome, marker: dict[str, Any], found: real.RealRecords, folder: str, report: SeedReport, say: Progress
+) -> None:
+    known = real.known_from(found)
+    report.without_files = known.without_files
+    part = marker["records"].get(found.fingerprint)
+    if part and part["done"]:
+        report.counts |= part["counts"]
+        report.unloadable += [Unloadable(*item) for item in part["refused"]]
+        say("the records are there already; nothing to do")
+        return
+    marker["records"][found.fingerprint] = {"folder": folder, "done": False}
+    _write_marker(home, marker)
+    counts, refused = _bring_records(home, found, known, say)
+    marker["records"][found.fingerprint] = {
+        "folder": folder,
+        "done": True,
+        "counts": counts,
+        "refused": [[item.file, item.reason] for item in refused],
+    }
+    _write_marker(home, marker)
+    report.changed = True
+    report.counts |= counts
+    report.unloadable += refused
+
+
+# --- the marker ------------------------------------------------------------------------------------------------------
+
+
+def _marker_path(home: LabHome) -> Path:
+    return home.seed_dir / "seed.json"
+
+
+def _read_marker(home: LabHome) -> dict[str, Any]:
+    empty: dict[str, Any] = {"format": _FORMAT, "generated": None, "records": {}}
+    try:
+        marker = empty | files.read_json(_marker_path(home))
+    except ValueError as error:
+        raise SeedRefused(
+            f"{_marker_path(home)} cannot be read: {error}. Use another home, or `make clean`."
+        ) from None
+    if marker["format"] != _FORMAT:
+        raise SeedRefused(f"{home.root} was seeded by another version. Use another home, or `make clean`.")
+    return marker
+
+
+def _write_marker(home: LabHome, marker: Mapping[str, Any]) -> None:
+    files.write(_marker_path(home), files.as_json(marker))
+
+
+def _refuse_another(home: LabHome, marker: Mapping[str, Any], sessions: int | None, seed: int) -> None:
+    there = marker["generated"]
+    if not sessions or not there or (there["sessions"], there["seed"]) == (sessions, seed):
+        return
+    raise SeedRefused(
+        f"{home.root} holds {there['sessions']} sessions of seed {there['seed']} already, and cannot hold {sessions} "
+        f"of seed {seed} too. Use another home (--home), or remove this one (`make clean`)."
+    )
+
+
+@contextlib.contextmanager
+def _alone(home: LabHome) -> Iterator[None]:
+    """Only one process seeds a home at a time; the lock goes with the process, however it ends."""
+    home.seed_dir.mkdir(parents=True, exist_ok=True)
+    with (home.seed_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeedRefused(f"Another process is seeding {home.root}. Wait until it is done.") from None
+        yield
+
+
+# --- a made-up institute ---------------------------------------------------------------------------------------------
+
+
+def _bring_institute(home: LabHome, sessions: int, seed: int, say: Progress) -> dict[str, int]:
+    from aind_pipelines.lab.seed.institute import generate
+
+    say(f"making up {sessions} sessions from seed {seed}")
+    institute = generate(sessions, seed)
+    say("writing files")
+    folder = home.seed_dir
+    files.write(folder / "troubles.json", files.as_json(institute.troubles))
+    files.add_objects(folder, institute.objects)
+    files.add_code_ocean(folder / "code_ocean.json", institute.code_ocean)
+    files.add_answers(folder / "metadata_service.json", institute.answers)
+    _bring_common(home, institute.spike_sorting_urls, say)
+    say("loading records into DocDB")
+    refused = load_records(home, institute.records)
+    if refused:
+        database, record_id, reason = refused[0]
+        raise UnexpectedAnswer("DocDB", f"refused record {record_id!r} of {database}: {reason}.")
+    return _counts(institute)
+
+
+def _counts(institute: Institute) -> dict[str, int]:
+    return {
+        "sessions": len(institute.sessions),
+        "assets": len(institute.assets),
+        "subjects": len(institute.subjects),
+        **{
+            f"{version} records": len(records)
+            for version, records in zip(("v1", "v2"), institute.records.values(), strict=True)
+        },
+        "objects": sum(len(bodies) for prefixes in institute.objects.values() for bodies in prefixes.values()),
+        "Code Ocean assets": len(institute.code_ocean["data_assets"]),
+        "subject answers": len(institute.answers["subjects"]),
+        "troubles": sum(len(keys) for keys in institute.troubles.values()),
+    }
+
+
+# --- real records ----------------------------------------------------------------------------------------------------
+
+
+def _bring_records(
+    home: LabHome, found: real.RealRecords, known: real.Known, say: Progress
+) -> tuple[dict[str, int], list[Unloadable]]:
+    say("writing files")
+    folder = home.seed_dir
+    files.add_objects(folder, known.objects)
+    capsule = code_ocean.capsule(documented.OWN_CAPSULE, "Session explorer")
+    files.add_code_ocean(
+        folder / "code_ocean.json",
+        {"data_assets": _by_id(known.data_assets), "capsules": [capsule], "computations": []},
+    )
+    files.add_answers(folder / "metadata_service.json", {"subjects": known.subjects})
+    _bring_common(home, [], say)
+    say("loading records into DocDB")
+    refused = [
+        Unloadable(found.files[database, repr(record_id)], f"DocDB refused it: {reason}")
+        for database, record_id, reason in load_records(home, found.records)
+    ]
+    loaded = sum(len(records) for records in found.records.values()) - len(refused)
+    return {
+        "real records": loaded,
+        "real objects": sum(len(bodies) for prefixes in known.objects.values() for bodies in prefixes.values()),
+        "real subject answers": len(known.subjects),
+    }, refused
+
+
+def _by_id(assets: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({asset["id"]: asset for asset in assets}.values())
+
+
+# --- what every seed brings ------------------------------------------------------------------------------------------
+
+
+def _bring_common(home: LabHome, sorting_urls: list[dict[str, Any]], say: Progress) -> None:
+    folder = home.seed_dir
+    files.add_named(folder / "aws" / "secrets.json", lab_secrets(home))
+    files.add_named(folder / "aws" / "parameters.json", {PARAMETER: lab_parameter(home)})
+    say("loading S3, secrets and parameters")
+    _reload_aws(home)
+    say("filling spike_sorting_urls")
+    _fill_rds(home, sorting_urls)
+    say("initialising the archive")
+    _prepare_archive(home)
+
+
+def lab_secrets(home: LabHome) -> dict[str, dict[str, Any]]:
+    """The secrets that the published guide names, with the lab's logins."""
+    environment = home.environment()
+    return {
+        DOCDB_SECRET: {
+            "host": environment["DOC_DB_HOST"],
+            "port": int(environment["DOC_DB_PORT"]),
+            "username": environment.get("DOC_DB_USERNAME"),
+            "password": environment.get("DOC_DB_PASSWORD"),
+        },
+        SSH_SECRET: {
+            "host": environment["DOC_DB_SSH_HOST"],
+            "port": int(environment["DOC_DB_SSH_PORT"]),
+            "username": environment["DOC_DB_SSH_USERNAME"],
+            "password": environment["DOC_DB_SSH_PASSWORD"],
+        },
+        RDS_SECRET: {
+            "host": environment["RDS_HOST"],
+            "port": int(environment["RDS_PORT"]),
+            "username": environment["RDS_USER"],
+            "password": environment.get("RDS_PASSWORD"),
+            "database": environment["RDS_DATABASE"],
+        },
+    }
+
+
+def lab_parameter(home: LabHome) -> dict[str, str]:
+    """Settings as the one JSON parameter that ``AWS_PARAM_STORE_NAME`` can name; without what AWS itself needs."""
+    prefixes = ("DOC_DB_", "RDS_", "CODE_OCEAN_", "METADATA_SERVICE_", "NBANK_")
+    return {name: value for name, value in sorted(home.environment().items()) if name.startswith(prefixes)}
+
+
+def _reload_aws(home: LabHome) -> None:
+    import requests
+
+    from aind_pipelines.lab.aws import RELOAD_PATH
+
+    url = home.url("aws")
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(f"{url}{RELOAD_PATH}", timeout=300)
+    except requests.RequestException as error:
+        raise ServiceUnavailable(
+            "AWS", f"the lab's moto at {url} does not answer ({error}). Is the lab up?"
+        ) from error
+    if answer.status_code != 200:
+        raise UnexpectedAnswer("AWS", f"the lab's moto at {url} cannot load the seed: {answer.text[:500]}")
+
+
+def _fill_rds(home: LabHome, rows: list[dict[str, Any]]) -> None:
+    import psycopg
+
+    server = home.postgres()
+    try:
+        with psycopg.connect(server.url("postgresql"), connect_timeout=10) as connection:
+            connection.execute("select pg_advisory_xact_lock(hashtext('spike_sorting_urls'))")
+            connection.execute(_TABLE)
+            connection.cursor().executemany(_ROW, rows)
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ServiceUnavailable("RDS", f"spike_sorting_urls cannot be filled: {reason}. Is the lab up?") from error
+
+
+def _prepare_archive(home: LabHome) -> None:
+    from aind_pipelines.archive.errors import ArchiveError
+    from aind_pipelines.archive.layout import init_archive
+    from aind_pipelines.clients.registry import RegistryClient
+
+    environment = home.environment()
+    login = environment["NBANK_USERNAME"], environment["NBANK_PASSWORD"]
+    with RegistryClient(environment["NBANK_REGISTRY"], login) as registry:
+        known = {dtype.name for dtype in registry.dtypes()}
+        for name, content_type in DTYPES.items():
+            if name not in known:
+                registry.add_dtype(name, content_type)
+        path = home.archives_dir / ARCHIVE
+        registered = registry.get_archive(ARCHIVE)
+        if registered is not None and Path(registered.root) == path.resolve() and path.is_dir():
+            return
+        home.archives_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            init_archive(path, registry, ARCHIVE)
+        except ArchiveError as error:
+            raise ServiceError("archive", str(error)) from error
+
+
+# --- DocDB -----------------------------------------------------------------------------------------------------------
+
+_INDEXES = {
+    "metadata_index": ("name", "location", "subject.subject_id", "data_description.project_name", "last_modified"),
+    "metadata_index_v2": ("name", "location", "subject.subject_id", "data_description.project_name", "_last_modified"),
+}
+
+
+def load_records(
+    home: LabHome, records: Mapping[str, list[dict[str, Any]]], *, patience: float = 10.0
+) -> list[tuple[str, object, str]]:
+    """Put records into DocDB, each replacing what has its ``_id``; makes the indexes too.
+
+    Args:
+        home: The lab.
+        records: Records by database.
+        patience: Seconds to wait for DocDB to answer at all.
+
+    Returns:
+        Those that DocDB refused: database, ``_id``, reason.
+
+    Raises:
+        ServiceUnavailable: DocDB does not answer.
+    """
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    refused: list[tuple[str, object, str]] = []
+    try:
+        with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=int(patience * 1000)) as client:
+            for database in DATABASES:
+                collection = client[database][COLLECTION]
+                for name in _INDEXES[database]:
+                    collection.create_index(name)
+                for batch in _batches(records.get(database, [])):
+                    refused += [(database, record_id, reason) for record_id, reason in _replace(collection, batch)]
+    except PyMongoError as error:
+        raise ServiceUnavailable("DocDB", f"records cannot be loaded: {error}. Is the lab up?") from error
+    return refused
+
+
+def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    import bson
+
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        weight = len(bson.encode(record))
+        if batch and size + weight > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _replace(collection: Any, batch: list[dict[str, Any]]) -> list[tuple[object, str]]:
+    from pymongo import ReplaceOne
+    from pymongo.errors import BulkWriteError
+
+    try:
+        collection.bulk_write(
+            [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in batch], ordered=False
+        )
+    except BulkWriteError as error:
+        details = error.details or {}
+        if not details.get("writeErrors"):
+            raise
+        return [(batch[item["index"]]["_id"], str(item.get("errmsg"))) for item in details["writeErrors"]]
+    return []
