@@ -370,5 +370,7 @@ def stop(home: LabHome) -> bool:
     except HomeInUse:
         if owner is not None:
             owner.signal(signal.SIGKILL)
-    os.close(take_over(home))
+    lock = take_over(home)
+    home.state_file.unlink(missing_ok=True)
+    os.close(lock)
     return bool(living)

@@ -56,7 +56,7 @@ class _Identity:
 
 def _enter_user_namespace() -> None:
     """Become an ordinary user inside, while files made here still belong to root outside."""
-    user, group = os.geteuid(), os.getegid()  # inside, both are unknown until they are mapped
+    user, group = os.geteuid(), os.getegid()  # inside they read as nobody's until they are mapped
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
@@ -164,7 +164,7 @@ class Cluster:
             return _Identity(os.geteuid(), os.getegid(), None)
         programs, barrier = self.binaries(), None
         if _user_namespaces_work():
-            barrier = _barrier(programs, 0, os.getegid()) or _barrier(self.folder, 0, os.getegid())
+            barrier = _barrier(programs, 0, os.getegid()) or _barrier(self._home.root, 0, os.getegid())
             if barrier is None:
                 return _Identity(0, os.getegid(), _enter_user_namespace)
         barrier = _barrier(programs, _NOBODY, _NOBODY) or _barrier(self._home.root.parent, _NOBODY, _NOBODY)

@@ -33,6 +33,8 @@ async def _connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.Strea
         raise NotReady(f"no answer within {_TIMEOUT:g} s") from None
     except asyncio.IncompleteReadError:
         raise NotReady("closed the connection instead of answering") from None
+    except ConnectionRefusedError:
+        raise NotReady("refuses connections") from None
     except OSError as error:
         raise NotReady(error.strerror or str(error)) from None
 

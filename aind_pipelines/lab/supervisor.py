@@ -181,7 +181,6 @@ class Supervisor:
             for key in list(self._children):
                 self._bury(key)
             control.close()
-            self.home.state_file.unlink(missing_ok=True)
 
     def stop(self, reason: str) -> None:
         """Make `run` stop everything and return."""
@@ -423,18 +422,7 @@ class Supervisor:
         children = {name: child.record for name, child in self._children.items() if child.record is not None}
         if self._watchdog is not None:
             self._watchdog.tell(children)
-        own = Recorded.of(os.getpid(), signal.SIGTERM)
-        assert own is not None
-        state = {
-            "supervisor": asdict(own),
-            "control": {"port": self._control_port, "token": self._token},
-            "children": {name: asdict(record) for name, record in children.items()},
-        }
-        try:
-            write_private(self.home.state_file, json.dumps(state) + "\n")
-        except OSError as error:
-            # The services can go on, and the watchdog knows; only the next start would have to do without.
-            _log.warning("%s cannot be written: %s", self.home.state_file, error)
+        _write_state(self.home, {"port": self._control_port, "token": self._token}, children)
 
     async def _keep_house(self) -> None:
         while True:
@@ -563,15 +551,40 @@ def take_over(home: LabHome) -> int:
         HomeInUse: A supervisor lives.
         HomeError: The home cannot be used, or a left-over process cannot be ended.
     """
-    owner, _ = recorded_children(home)
-    # With the supervisor gone, only its watchdog can hold the lock, and not for long.
-    lock = home.lock(0.0 if owner is not None and owner.alive else _LOCK_WAIT)
+    deadline = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            lock = home.lock()
+            break
+        except HomeInUse:
+            owner, _ = recorded_children(home)
+            # With the supervisor gone, only its watchdog can hold the lock, and not for long.
+            if (owner is not None and owner.alive) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
     try:
         _end_left_over(home)
+        _write_state(home, {}, {})
     except BaseException:
         os.close(lock)
         raise
     return lock
+
+
+def _write_state(home: LabHome, control: Mapping[str, Any], children: Mapping[str, Recorded]) -> None:
+    """Write down this process as the home's supervisor, how it is spoken to, and its children."""
+    own = Recorded.of(os.getpid(), signal.SIGTERM)
+    assert own is not None
+    state = {
+        "supervisor": asdict(own),
+        "control": control,
+        "children": {name: asdict(record) for name, record in children.items()},
+    }
+    try:
+        write_private(home.state_file, json.dumps(state) + "\n")
+    except OSError as error:
+        # The services can go on, and the watchdog knows; only the next start would have to do without.
+        _log.warning("%s cannot be written: %s", home.state_file, error)
 
 
 def _end_left_over(home: LabHome) -> None:
@@ -629,6 +642,7 @@ def supervise(
             finally:
                 watchdog.dismiss()
     finally:
+        home.state_file.unlink(missing_ok=True)
         os.close(lock)
 
 

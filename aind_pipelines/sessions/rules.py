@@ -156,6 +156,21 @@ class _Presence(Enum):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A location, and what is known of it.
+
+    Attributes:
+        uri: The location, with its slashes in order.
+        presence: Whether something is there.
+        folder: The top-level folder that is exactly there.
+    """
+
+    uri: str
+    presence: _Presence
+    folder: Folder | None = None
+
+
 class _Places:
     """What is known of places in S3."""
 
@@ -170,28 +185,28 @@ class _Places:
         rank = {bucket: number for number, bucket in enumerate(self.buckets)}
         return sorted(self._folders.values(), key=lambda folder: (rank[folder.bucket], folder.prefix))
 
-    def presence(self, location: str) -> tuple[_Presence, Folder | None]:
-        """Whether something is at `location`, and the folder that is exactly there."""
+    def presence(self, location: str) -> _Place:
+        """Whether something is at `location`."""
         scheme, separator, rest = location.strip().partition("://")
-        if not separator:
-            return _Presence.ABSENT, None
+        parts = [part for part in rest.split("/") if part]
+        uri = f"{scheme.lower()}://{'/'.join(parts)}"
+        if not separator or len(parts) < 2:
+            return _Place(location, _Presence.ABSENT)
         if scheme.lower() != "s3":
-            return _Presence.UNKNOWN, None
-        bucket, *path = [part for part in rest.split("/") if part]
+            return _Place(uri, _Presence.UNKNOWN)
+        bucket, top, *below = parts
         if bucket not in self.buckets:
-            return _Presence.UNKNOWN, None
-        if not path:
-            return _Presence.ABSENT, None
-        folder = self.folder(bucket, path[0])
+            return _Place(uri, _Presence.UNKNOWN)
+        folder = self.folder(bucket, top)
         if folder is None:
-            return _Presence.ABSENT, None
-        if len(path) == 1:
-            return _Presence.THERE, folder
+            return _Place(uri, _Presence.ABSENT)
+        if not below:
+            return _Place(uri, _Presence.THERE, folder)
         if not folder.children:  # they are listed for raw sessions only
-            return _Presence.UNKNOWN, None
-        if path[1] not in folder.children:
-            return _Presence.ABSENT, None
-        return (_Presence.THERE if len(path) == 2 else _Presence.UNKNOWN), None
+            return _Place(uri, _Presence.UNKNOWN)
+        if below[0] not in folder.children:
+            return _Place(uri, _Presence.ABSENT)
+        return _Place(uri, _Presence.THERE if len(below) == 1 else _Presence.UNKNOWN)
 
 
 class _Case:
@@ -276,12 +291,11 @@ class _Case:
         found: tuple[str, Folder | None] | None = None
         absent: list[str] = []
         unknown: list[str] = []
-        for location in stated:
-            presence, folder = self.places.presence(location)
-            if presence is _Presence.THERE:
-                found = found or (folder.uri if folder else location.strip().rstrip("/"), folder)
+        for place in map(self.places.presence, stated):
+            if place.presence is _Presence.THERE:
+                found = found or (place.uri, place.folder)
             else:
-                (absent if presence is _Presence.ABSENT else unknown).append(location)
+                (absent if place.presence is _Presence.ABSENT else unknown).append(place.uri)
         if found is None and (folder := self._search_raw_folder(raw_asset)) is not None:
             found = (folder.uri, folder)
         self._judge_raw_data(
@@ -341,8 +355,10 @@ class _Case:
             if name not in named:
                 named.add(name)
                 found.append(self._derived_entry(name, group[0], None))
+        placed = {entry.location for entry in found}
         for folder in self.places.in_search_order():
-            if folder.session_id == self.session.id and not self._is_raw_folder(folder) and folder.prefix not in named:
+            own = folder.session_id == self.session.id and not self._is_raw_folder(folder)
+            if own and folder.prefix not in named and folder.uri not in placed:
                 named.add(folder.prefix)
                 found.append(Derived(folder.prefix, _process(folder.prefix), location=folder.uri))
         return tuple(sorted(found, key=_by_creation))
@@ -365,12 +381,11 @@ class _Case:
     def _best_place(self, candidates: list[str]) -> str | None:
         """The first that exists, else the first that may: a derived asset's bucket need not be one of ours."""
         maybe = None
-        for location in candidates:
-            presence, folder = self.places.presence(location)
-            if presence is _Presence.THERE:
-                return folder.uri if folder else location.strip().rstrip("/")
-            if presence is _Presence.UNKNOWN:
-                maybe = maybe or location.strip().rstrip("/")
+        for place in map(self.places.presence, candidates):
+            if place.presence is _Presence.THERE:
+                return place.uri
+            if place.presence is _Presence.UNKNOWN:
+                maybe = maybe or place.uri
         return maybe
 
     # --- findings ----------------------------------------------------------------------------------------------
@@ -404,7 +419,7 @@ class _Case:
             folder
             for _, group in self._groups()
             for record in group
-            if record.location and (folder := self.places.presence(record.location)[1])
+            if record.location and (folder := self.places.presence(record.location).folder)
         }
         if not self.raw_records and (raw_asset is not None or raw_folder is not None):
             places = [f"Code Ocean ({raw_asset.id})"] if raw_asset else []

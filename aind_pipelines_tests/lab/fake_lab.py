@@ -1,6 +1,7 @@
 """The supervisor with a table of tiny services, run as a program like the real one.
 
-``.fake.json`` in the home says what is in the table: a list of {"name", "arguments", "depends_on", "deadline"}.
+``.fake.json`` in the home says what is in the table: a list of {"name", "arguments", "depends_on", "deadline"}, or
+{"name", "real": true} for a row of the real table.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from pathlib import Path
 
 from aind_pipelines.lab import probes, supervisor
 from aind_pipelines.lab.home import HOST, LabHome
-from aind_pipelines.lab.services import ServiceSpec
+from aind_pipelines.lab.services import ServiceSpec, table
 
 SERVICE = Path(__file__).with_name("fake_service.py")
 
 
 def fake_table(home: LabHome) -> Sequence[ServiceSpec]:
     rows = json.loads((home.root / ".fake.json").read_text())
+    real = {spec.name: spec for spec in table(home)} if any(row.get("real") for row in rows) else {}
     return [
-        ServiceSpec(
+        real[row["name"]]
+        if row.get("real")
+        else ServiceSpec(
             row["name"],
             home.url(row["name"]),
             probes.http(f"http://{HOST}:{home.ports[row['name']]}/"),
