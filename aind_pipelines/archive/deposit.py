@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import os
 import threading
@@ -156,11 +157,9 @@ class _Run:
                 return there
             self.archive.ensure_folders()
             with self.archive.locks.hold(item.id, wait=_WAIT_FOR_OTHERS) as held:
-                if not held:
-                    raise steps.Refused(
-                        f"another process is depositing {item.id} now; deposit again when it has ended"
-                    )
-                return self._locked(item, known)
+                if held:
+                    return self._locked(item, known)
+            return _refused(item, f"another process is depositing {item.id} now; deposit again when it has ended")
         except (InvalidId, SourceRefused, steps.Refused) as problem:
             return _refused(item, str(problem))
         except OSError as error:
@@ -176,19 +175,24 @@ class _Run:
             listed = ", ".join(self.archive.relative(entry) for entry in entries)
             raise steps.Refused(f"{item.id} is registered here, but ambiguous: {listed}")
         path = self.archive.relative(entries[0])
-        reason = "" if item.keep_source else "the source was kept"
+        reason = "" if item.keep_source or not os.path.lexists(item.source.uri) else "the source was kept"
         fact = self.facts.get(item.id)
         if fact is not None and fact.sha1 == known.sha1 and fact.path == path:
-            return DepositResult(
-                item.id, "already_there", reason, fact.kind, path, fact.size, fact.files, fact.sha1, fact.blake3,
-                item.source.uri,
-            )  # fmt: skip
+            return _result(item, "already_there", reason, fact)
         copy = local_source(entries[0])
         listing = copy.scan()
         return DepositResult(
-            item.id, "already_there", reason, copy.kind, path, listing.size, len(listing.members), known.sha1, None,
-            item.source.uri,
-        )  # fmt: skip
+            id=item.id,
+            status="already_there",
+            reason=reason,
+            kind=copy.kind,
+            path=path,
+            size=listing.size,
+            files=len(listing.members),
+            sha1=known.sha1,
+            blake3=None,
+            source=item.source.uri,
+        )
 
     def _locked(self, item: DepositItem, known: Resource | None) -> DepositResult:
         entries = self.names.entries(item.id)
@@ -215,8 +219,7 @@ class _Run:
         )
         try:
             staged = steps.stage(self.archive, self.journal, entry, item.source, listing)
-            if known is not None and (problem := steps.conflict(known, staged.digests.sha1)):
-                raise steps.Refused(problem)
+            steps.check_agrees(known, staged)
             steps.publish(self.archive, entry)
             self.names.published(steps.final_path(self.archive, entry))
             steps.register(self.registry, self.archive_name, entry, known)
@@ -231,10 +234,7 @@ class _Run:
             if entry.staged is None:
                 self._take_back(entry, "the source's service failed")
             raise
-        return DepositResult(
-            item.id, "deposited", kept, fact.kind, fact.path, fact.size, fact.files, fact.sha1, fact.blake3,
-            item.source.uri,
-        )  # fmt: skip
+        return _result(item, "deposited", kept, fact)
 
     def _take_back(self, entry: Entry, reason: str) -> None:
         """Take out what there is; where that fails too, the next recovery does it."""
@@ -245,6 +245,10 @@ class _Run:
 
     def _look(self, item: DepositItem) -> Listing:
         source, policy = item.source, self.archive.config.policy
+        try:
+            json.dumps(dict(item.metadata), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise steps.Refused(f"the metadata of {item.id} is not JSON: {error}") from None
         if not item.keep_source and not source.removable:
             raise steps.Refused(f"{source.uri} cannot be removed after its deposit; deposit it as a copy")
         if source.kind == "directory" and not policy.allow_directories:
@@ -269,8 +273,34 @@ class _Run:
         return self.archive.relative(self.archive.stub_path(item.id) / name)
 
 
+def _result(item: DepositItem, status: Status, reason: str, fact: Fact) -> DepositResult:
+    return DepositResult(
+        id=item.id,
+        status=status,
+        reason=reason,
+        kind=fact.kind,
+        path=fact.path,
+        size=fact.size,
+        files=fact.files,
+        sha1=fact.sha1,
+        blake3=fact.blake3,
+        source=item.source.uri,
+    )
+
+
 def _refused(item: DepositItem, reason: str) -> DepositResult:
-    return DepositResult(item.id, "refused", reason, item.source.kind, None, None, None, None, None, item.source.uri)
+    return DepositResult(
+        id=item.id,
+        status="refused",
+        reason=reason,
+        kind=item.source.kind,
+        path=None,
+        size=None,
+        files=None,
+        sha1=None,
+        blake3=None,
+        source=item.source.uri,
+    )
 
 
 def deposit(

@@ -135,10 +135,14 @@ class Journal:
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         path = archive.journal / (run + _SUFFIX)
         archive.locks.try_acquire(_lock_key(path))
-        fd = fsops.open_excl(path)
-        fsops.set_mode(fd, archive.file_mode_shared, path)
-        archive.give(path)
-        fsops.fsync_dir(archive.journal)
+        with contextlib.ExitStack() as undo:
+            undo.callback(archive.locks.release, _lock_key(path))
+            fd = fsops.open_excl(path)
+            undo.callback(os.close, fd)
+            fsops.set_mode(fd, archive.file_mode_shared, path)
+            archive.give(path)
+            fsops.fsync_dir(archive.journal)
+            undo.pop_all()
         return cls(archive, path, fd, {})
 
     @classmethod
@@ -249,15 +253,22 @@ class Journal:
         """Let go of the file; when nothing is left to do, keep the facts and remove it."""
         try:
             if not self._broken and all(entry.finished for entry in self.entries.values()):
-                if self.entries:
-                    # A staged name that came back after a power failure would belong to no journal.
-                    fsops.fsync_dir(self._archive.staging)
-                self._keep_facts()
-                fsops.unlink(self._path, missing_ok=True)
-                fsops.fsync_dir(self._archive.journal)
+                self._settle()
+        except OSError as error:
+            raise ArchiveWriteFailed(
+                f"{self._path} cannot be put away: {error.strerror}. Its deposits are done; the next one puts it away."
+            ) from error
         finally:
             os.close(self._fd)
             self._archive.locks.release(_lock_key(self._path))
+
+    def _settle(self) -> None:
+        if self.entries:
+            # A staged name that came back after a power failure would belong to no journal.
+            fsops.fsync_dir(self._archive.staging)
+        self._keep_facts()
+        fsops.unlink(self._path, missing_ok=True)
+        fsops.fsync_dir(self._archive.journal)
 
     def _keep_facts(self) -> None:
         facts = [entry.fact for entry in self.entries.values() if entry.fact is not None]

@@ -370,7 +370,9 @@ def init_archive(
     half_made = _half_made(target, name)
     if os.path.lexists(target) and half_made is None:
         raise ArchiveError(f"{target} already exists. An archive is made in a new folder.")
+    registered = False
     for known in registry.archives():
+        registered = registered or (known.name, known.scheme, known.root) == (name, SCHEME, str(target))
         if known.name == name and not (half_made and known.root == str(target)):
             raise ArchiveError(f"The registry {registry.url} already has an archive {name!r}, at {known.root}.")
         if (known.scheme, known.root) == (SCHEME, str(target)) and known.name != name:
@@ -396,7 +398,8 @@ def init_archive(
     except OSError as error:
         raise ArchiveWriteFailed(f"{target} cannot be made: {error.strerror} ({error.filename}).") from error
     try:
-        registry.add_archive(name, str(target))
+        if not registered:
+            registry.add_archive(name, str(target))
     except RegistryRefused:
         if registry.archives(scheme=SCHEME, root=str(target)) == []:
             fsops.rmtree(target)
@@ -417,7 +420,11 @@ def _half_made(target: Path, name: str) -> Archive | None:
 
 
 def _build(target: Path, name: str, config: ArchiveConfig) -> Archive:
-    draft = Archive(target.parent / f".{target.name[:200]}.{secrets.token_hex(4)}.partial", config)
+    prefix = f".{target.name[:200]}."
+    draft = Archive(target.parent / f"{prefix}{secrets.token_hex(4)}.partial", config)
+    for left in target.parent.iterdir():
+        if left.name.startswith(prefix) and left.name.endswith(".partial"):
+            fsops.rmtree(left)  # what a killed call had begun
     try:
         draft.make_layout_folder(draft.path)
         for folder in (draft.resources, draft.staging, draft.journal, draft.journal / "done"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, literal_column, update
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.archive.deposit import DepositResult
@@ -70,21 +70,21 @@ def record_copies(
 
 def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
     rows = list({row["id"]: row for row in rows}.values())  # one statement may not meet a row twice
-    before = connection.execute(select(func.count()).select_from(archive_copies)).scalar_one()
+    new_rows = 0
     for start in range(0, len(rows), _BATCH):
         statement = insert(archive_copies).values(rows[start : start + _BATCH])
         new = statement.excluded
-        connection.execute(
+        written = connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[archive_copies.c.archive, archive_copies.c.id],
                 set_={
                     name: func.coalesce(archive_copies.c[name], new[name])
                     for name in ("source", "session_id", "record_id")
                 },
-            )
+            ).returning(literal_column("(xmax = 0)"))  # a row that was updated names the transaction that did it
         )
-    after: int = connection.execute(select(func.count()).select_from(archive_copies)).scalar_one()
-    return after - int(before)
+        new_rows += sum(bool(inserted) for inserted in written.scalars())
+    return new_rows
 
 
 def record_check(connection: Connection, report: CheckReport, *, run_id: str | None = None) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, Row, func, select
 
@@ -22,7 +22,7 @@ from aind_pipelines.tables.findings import record_findings
 from aind_pipelines.tables.schema import archive_copies, archive_findings, session_assets
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    from types_boto3_s3 import S3Client
 
     from aind_pipelines.clients.registry import RegistryClient
 
@@ -70,8 +70,8 @@ def deposit_sessions(
     """
     archive = Archive.open(policy.path)
     known = registry.dtypes()
-    if dtype not in {entry["name"] for entry in known}:
-        names = ", ".join(sorted(entry["name"] for entry in known)) or "none"
+    if dtype not in {entry.name for entry in known}:
+        names = ", ".join(sorted(entry.name for entry in known)) or "none"
         raise ServiceError(
             "registry",
             f"the data type {dtype!r} is not registered (registered: {names}). Add it: "
@@ -87,6 +87,7 @@ def deposit_sessions(
             )
             .order_by(session_assets.c.session_id)
         ).all()
+    name = archive.name_in(registry)
     by_id = {session.raw_asset_name: session for session in sessions}
     outcome = SessionDeposits()
     refusals: dict[date, list[Finding]] = {month: [] for month in months}
@@ -94,17 +95,16 @@ def deposit_sessions(
         with engine.begin() as connection:
             record_copies(
                 connection,
-                archive.name,
-                [result for result in batch if result.status != "refused"],
-                sessions={result.id: by_id[result.id].session_id for result in batch},
-                records={result.id: by_id[result.id].raw_record_id for result in batch},
+                name,
+                batch,
+                metadata={result.id: _metadata(by_id[result.id]) for result in batch},
                 run_id=run_id,
             )
         for result in batch:
             _count(outcome, result)
             if result.status == "refused":
                 refusals[by_id[result.id].month].append(
-                    Finding("deposit_refused", f"{archive.name}/{result.id}", message=result.reason)
+                    Finding("deposit_refused", f"{name}/{result.id}", message=result.reason)
                 )
     with engine.begin() as connection:
         for month, findings in refusals.items():
@@ -117,26 +117,29 @@ def deposit_sessions(
                 .select_from(
                     archive_copies.join(session_assets, archive_copies.c.session_id == session_assets.c.session_id)
                 )
-                .where(archive_copies.c.archive == archive.name, session_assets.c.month.in_(months))
+                .where(archive_copies.c.archive == name, session_assets.c.month.in_(months))
             )
             or 0
         )
     return outcome
 
 
-def _items(sessions: Iterable[Row[tuple[object, ...]]], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
+def _items(sessions: Iterable[Row[Any]], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
     for session in sessions:
         bucket, prefix = parse_uri(session.raw_data_dir)
-        metadata = {"session_id": session.session_id, "source": session.raw_data_dir}
-        if session.raw_record_id is not None:
-            metadata["record_id"] = session.raw_record_id
         yield DepositItem(
             id=session.raw_asset_name,
-            source=S3Prefix(bucket=bucket, prefix=prefix, s3=s3),
+            source=S3Prefix(bucket=bucket, prefix=prefix, client=s3),
             dtype=dtype,
-            metadata=metadata,
+            metadata=_metadata(session),
             keep_source=True,
         )
+
+
+def _metadata(session: Row[Any]) -> dict[str, str]:
+    """What the registry keeps with the resource: where it came from and what it belongs to."""
+    metadata = {"session_id": session.session_id, "source": session.raw_data_dir}
+    return metadata if session.raw_record_id is None else metadata | {"record_id": session.raw_record_id}
 
 
 def _count(outcome: SessionDeposits, result: DepositResult) -> None:

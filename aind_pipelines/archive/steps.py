@@ -163,6 +163,12 @@ def conflict(known: Resource, sha1: str) -> str | None:
     return None
 
 
+def check_agrees(known: Resource | None, staged: Staged) -> None:
+    """Refuse a staged copy that cannot be one of `known`, the identifier's record, if it has one."""
+    if known is not None and (problem := conflict(known, staged.digests.sha1)):
+        raise Refused(problem)
+
+
 def register(registry: RegistryClient, archive_name: str, entry: Entry, known: Resource | None) -> None:
     """Register the published copy, in one write when the identifier is new.
 
@@ -187,8 +193,7 @@ def register(registry: RegistryClient, archive_name: str, entry: Entry, known: R
                     raise Refused(_why(registry, refusal, sha1)) from refusal
             else:
                 return
-        if problem := conflict(known, sha1):
-            raise Refused(problem)
+        check_agrees(known, entry.staged)
         if archive_name not in known.locations:
             registry.add_location(intent.id, archive_name)
     except RegistryRefused as refusal:

@@ -5,9 +5,11 @@ metadata. Logic belongs below. No module here uses ``from __future__ import anno
 annotation of ``context`` when the asset is defined.
 """
 
+import dagster as dg
+
 from aind_pipelines.assets import archives, indexes, metadata, report, sessions, sources, subjects, tables
 
-ALL = [
+ALL: list[dg.AssetsDefinition | dg.AssetSpec] = [
     sources.docdb,
     sources.metadata_service,
     sources.code_ocean,

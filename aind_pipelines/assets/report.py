@@ -32,6 +32,6 @@ def flow_report(rds: RDSResource) -> dg.MaterializeResult:
             rows=len(counts),
             changed=0,
             report=dg.MetadataValue.md("\n".join(lines)),
-            **{"standing findings": sum(row.findings for row in counts)},
+            standing_findings=sum(row.findings for row in counts),
         )
     )

@@ -305,8 +305,8 @@ def locate(ids: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         _print([{"id": text, "locations": places} for text, places in found.items()])
     else:
-        for text, places in found.items():
-            for place in places or ["(not found)"]:
+        for text, known in found.items():
+            for place in known or ["(not found)"]:
                 click.echo(f"{text:<20}\t{place}")
     if not all(found.values()):
         raise SystemExit(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
@@ -88,7 +90,7 @@ def connections() -> list[Connection]:
         ("neurobank registry", settings.nbank_registry, "set NBANK_REGISTRY", _registry),
     ):
         rows.append(_try(name, probe) if configured else Connection(name, "not configured", "", how))
-    rows += [_try(f"archive {name}", lambda path=rule.path: _archive(path)) for name, rule in policy.archives.items()]
+    rows += [_try(f"archive {name}", partial(_archive, rule.path)) for name, rule in policy.archives.items()]
     return rows
 
 
@@ -193,12 +195,10 @@ def _registry() -> str:
     from aind_pipelines.resources.registry import RegistryResource
 
     info = RegistryResource().client().info()
-    return f"{info['name']} {info['version']}, API {info['api_version']}"
+    return f"{info.name} {info.version}, API {info.api_version}"
 
 
-def _archive(path: object) -> str:
-    from pathlib import Path
-
+def _archive(path: Path) -> str:
     from aind_pipelines.archive.layout import Archive
 
-    return f"{Archive.open(Path(str(path))).path}"
+    return f"{Archive.open(path).path}"

@@ -95,7 +95,7 @@ class _Watch:
 def stage_count() -> int:
     """How many assets the flow materializes."""
     defs = build_defs()
-    return sum(len(defs.resolve_job_def(job.name).asset_layer.executable_asset_keys) for job in FLOW)
+    return sum(len(list(defs.resolve_job_def(job.name).asset_layer.executable_asset_keys)) for job in FLOW)
 
 
 def run_flow(
@@ -172,7 +172,9 @@ def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, 
     if not materialized and not failures:
         return None
     # A run over many partitions records the same metadata for each of them.
-    metadata = {name: value.value for name, value in materialized[0].metadata.items()} if materialized else {}
+    metadata: dict[str, Any] = {}
+    if materialized:
+        metadata = {name: value.value for name, value in materialized[0].metadata.items()}
     graph = job.asset_layer.asset_graph
     checks = tuple(
         CheckOutcome(

@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by, insert
 from sqlalchemy.exc import OperationalError
 
 from aind_pipelines.clients.errors import ServiceError
@@ -328,8 +328,26 @@ class _Ingestion:
                 "the source; if they were deleted on purpose, delete them from docdb.records too.",
             )
         removed = self._connection.execute(delete(mirror).where(not_seen)).rowcount
+        self._findings.add(self._connection, self._duplicate_locations())
         self._findings.finish(self._connection)
         return removed
+
+    def _duplicate_locations(self) -> list[Finding]:
+        """Locations that more than one record of a generation names; their key is the location."""
+        shared = (
+            select(
+                mirror.c.record_version,
+                mirror.c.location,
+                func.array_agg(aggregate_order_by(mirror.c.id, mirror.c.id)),
+            )
+            .where(mirror.c.source == self._source, mirror.c.location.is_not(None))
+            .group_by(mirror.c.record_version, mirror.c.location)
+            .having(func.count() > 1)
+        )
+        return [
+            Finding("duplicate_location", location, version, f"{len(ids)} records name it: {', '.join(ids[:5])}")
+            for version, location, ids in self._connection.execute(shared)
+        ]
 
     def result(self, vanished: int) -> IngestResult:
         """What the pass did."""

@@ -28,6 +28,7 @@ SUBJECT = "subject"
 """The endpoint asked."""
 
 _COMPARED = ("genotype", "sex", "date_of_birth")
+_NOT_VALID = (400, 406, 422)
 _AT_A_TIME = 1_000
 
 
@@ -186,11 +187,12 @@ def answer_findings(
     """
     said = f" It says: {message[:300]}" if message else ""
     found: list[Finding] = []
-    if status == 404:
+    # v2 answers 406 without data to a key that cannot be a subject's; v1's 406 comes with the model.
+    if status == 404 or (status in _NOT_VALID and data is None):
         found.append(Finding("subject_unknown", subject_id, "", f"The metadata-service knows no such subject.{said}"))
     elif status == 300:
         found.append(Finding("subject_ambiguous", subject_id, "", f"It has more than one model of the subject.{said}"))
-    elif status in (400, 406, 422):
+    elif status in _NOT_VALID:
         found.append(Finding("subject_invalid", subject_id, "", f"Its model of the subject is not valid.{said}"))
     elif not 200 <= status < 300:
         found.append(Finding("subject_status_unknown", subject_id, "", f"It answered with status {status}.{said}"))

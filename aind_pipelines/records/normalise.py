@@ -119,6 +119,13 @@ def _major(version: object) -> int:
     return 0
 
 
+def _note_hybrid(reader: Reader, description: Mapping[Any, Any]) -> None:
+    whole, part = reader.record.get("schema_version"), description.get("schema_version")
+    if None not in (whole, part) and (_major(whole) >= 2) != (_major(part) >= 2):
+        message = f"The record has schema version {shown(whole)}, its data description {shown(part)}."
+        reader.note("hybrid_schema_versions", "data_description.schema_version", message)
+
+
 def record_id(record: object) -> str:
     """A record's ``_id`` as text of at most 600 characters.
 
@@ -153,6 +160,7 @@ def normalise(record: object) -> NormalisedRecord:
     elif identity.startswith("content-") and as_text(raw_id) != identity:
         reader.note("id_unusable", "_id", f"The _id cannot be kept as text: {shown(raw_id)}.")
     description = reader.section("data_description")
+    _note_hybrid(reader, description)
     if not description:
         reader.note("data_description_missing", "data_description", "The record has no data description.")
 
@@ -160,7 +168,7 @@ def normalise(record: object) -> NormalisedRecord:
     if location is None:
         reader.note("location_missing", "location", "The record names no location.")
     name = _name(reader, description)
-    parsed = parse_asset_name(name) if name else AssetName("")
+    parsed = _parsed_name(reader, name)
     level = _data_level(reader, description, parsed)
     subject = read_subject(reader, reader.section("subject"))
     return NormalisedRecord(
@@ -185,7 +193,7 @@ def normalise(record: object) -> NormalisedRecord:
         date_of_birth=subject.date_of_birth,
         genotype=subject.genotype,
         species=subject.species,
-        findings=tuple(sorted(set(reader.findings))),
+        findings=reader.sorted_findings(),
     )
 
 
@@ -194,10 +202,17 @@ def _name(reader: Reader, description: Mapping[Any, Any]) -> str | None:
     described = reader.text(description.get("name"), "data_description.name")
     if name is None:
         reader.note("name_missing", "name", f"The record has no name; its data description says {described!r}.")
-        return described
-    if described is not None and described != name:
+        name = described
+    elif described is not None and described != name:
         reader.note("name_disagrees", "data_description.name", f"The record is {name!r}, described as {described!r}.")
     return name
+
+
+def _parsed_name(reader: Reader, name: str | None) -> AssetName:
+    parsed = parse_asset_name(name or "")
+    if name is not None and parsed.session_id is None:
+        reader.note("name_without_session", "name", f"The name {name!r} holds no session id.")
+    return parsed
 
 
 def _data_level(reader: Reader, description: Mapping[Any, Any], parsed: AssetName) -> str | None:
@@ -208,9 +223,11 @@ def _data_level(reader: Reader, description: Mapping[Any, Any], parsed: AssetNam
             reader.note("data_level_missing", field, "The data description states no data level.")
         return None
     level = data_level(word)
+    if word.casefold() == "raw data":
+        reader.note("data_level_raw_data", field, "The data level is written 'raw data', as before schema 1.0.")
     if level is None:
         reader.note("data_level_unknown", field, f"Expected raw, derived or simulated, found {shown(word)}.")
-    elif level == "raw" and parsed.process_name is not None:
+    if level == "raw" and parsed.process_name is not None:
         message = f"The record says raw, its name says that {shown(parsed.process_name)} made it."
         reader.note("data_level_disagrees", field, message)
     return level
@@ -296,7 +313,10 @@ def _modalities(reader: Reader, description: Mapping[Any, Any]) -> tuple[str, ..
     found: set[str] = set()
     for key in ("modalities", "modality"):
         field = f"data_description.{key}"
-        found |= {word for value in _each(description.get(key)) if (word := _modality(reader, value, field))}
+        values = description.get(key)
+        if isinstance(values, str):
+            reader.note("modality_as_string", field, f"Expected modalities, found the bare text {shown(values)}.")
+        found |= {word for value in _each(values) if (word := _modality(reader, value, field))}
     if description and not found:
         reader.note("modality_missing", "data_description.modality", "The data description names no modality.")
     return tuple(sorted(found))
@@ -310,7 +330,7 @@ def _each(value: object) -> Iterator[object]:
 
 
 def _modality(reader: Reader, value: object, field: str) -> str | None:
-    word = reader.label(value, field)
+    word = reader.label(value, field, repr_code="modality_as_repr")
     if word is None:
         if value is None or isinstance(value, str):
             reader.note("modality_unreadable", field, f"Expected a modality, found {shown(value)}.")
@@ -330,6 +350,8 @@ def _code_ocean_ids(reader: Reader) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for place in ("external_links", "other_identifiers"):
         value = reader.record.get(place)
+        if isinstance(value, list):
+            reader.note("external_links_as_list", place, "The identifiers are a list of objects, not one object.")
         for links in _each(value):
             if not isinstance(links, Mapping):
                 reader.note("links_unreadable", place, f"Expected an object of identifiers, found {shown(links)}.")

@@ -68,6 +68,11 @@ class Reader:
         """Add a finding."""
         self.findings.append(Finding(code, self.key, field, message))
 
+    def sorted_findings(self) -> tuple[Finding, ...]:
+        """The findings in a fixed order, one per code and field."""
+        once = {(finding.code, finding.field): finding for finding in sorted(self.findings, reverse=True)}
+        return tuple(sorted(once.values()))
+
     def section(self, name: str, within: Mapping[Any, Any] | None = None) -> Mapping[Any, Any]:
         """An object of the record (or of `within`); empty when it is absent or is none."""
         value = (self.record if within is None else within).get(name)
@@ -89,8 +94,13 @@ class Reader:
             return found[:longest]
         return found
 
-    def label(self, value: object, field: str, *, prefer: str = "abbreviation") -> str | None:
-        """The abbreviation (or what `prefer` names) of an object, or a bare text in its place."""
+    def label(
+        self, value: object, field: str, *, prefer: str = "abbreviation", repr_code: str = "python_repr"
+    ) -> str | None:
+        """The abbreviation (or what `prefer` names) of an object, or a bare text in its place.
+
+        An object that was written as text is read too; a finding `repr_code` says so.
+        """
         if isinstance(value, Mapping):
             other = "name" if prefer == "abbreviation" else "abbreviation"
             found = as_text(value.get(prefer)) or as_text(value.get(other))
@@ -98,7 +108,7 @@ class Reader:
                 self.note("field_unreadable", field, f"Neither name nor abbreviation in {shown(value)}.")
             return None if found is None else self.text(found, field)
         if isinstance(value, str) and (written := written_abbreviation(value)):
-            self.note("python_repr", field, f"An object was written as text: {shown(value)}.")
+            self.note(repr_code, field, f"An object was written as text: {shown(value)}.")
             return self.text(written, field)
         return self.text(value, field)
 

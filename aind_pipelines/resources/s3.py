@@ -6,7 +6,7 @@ from aind_pipelines.resources.base import Resource
 from aind_pipelines.settings import load_settings
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    from types_boto3_s3 import S3Client
 
 
 class S3Resource(Resource):

@@ -96,7 +96,7 @@ docdb_records = Table(
 Index("ix_records_location", docdb_records.c.location)
 Index("ix_records_name", docdb_records.c.name)
 
-docdb_findings = _findings("docdb", "record_version/_id")
+docdb_findings = _findings("docdb", "record_version/_id, or a location")
 
 # --- metadata_service: answers about subjects --------------------------------------------------------------------
 

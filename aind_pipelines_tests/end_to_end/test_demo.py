@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,8 @@ def test_a_metadata_service_that_is_down_turns_the_demo_red(lab: Lab) -> None:
     assert lab.sql("select count(*) from metadata_service.answers") == lab.sql("select count(*) from subjects")
 
 
-def test_a_postgres_that_is_killed_turns_the_demo_red_and_the_next_one_works(lab: Lab) -> None:
+def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> tuple[int, str]:
+    """Run the demo and do something as soon as it says `line`; its exit code and output."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aind_pipelines.cli", "demo", "--home", str(lab.home), "--sessions", str(SESSIONS)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -111,19 +113,51 @@ def test_a_postgres_that_is_killed_turns_the_demo_red_and_the_next_one_works(lab
         text=True,
     )
     assert process.stderr is not None
-    services = {service["name"]: service for service in lab.status()["services"]}
-    for line in process.stderr:
-        if "stage docdb_records started" in line:
-            os.kill(services["postgres"]["pid"], signal.SIGKILL)
+    for said in process.stderr:
+        if line in said:
+            interrupt()
             break
     output, _ = process.communicate(timeout=180)
-    assert process.returncode == 1, output
-    assert "docdb_records" in output
+    return process.returncode, output
+
+
+def _until_healthy(lab: Lab) -> None:
     deadline = time.monotonic() + 60
     while not all(service["healthy"] for service in lab.status()["services"]):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert lab.demo().returncode == 0
+
+
+def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab: Lab) -> None:
+    def take_away() -> None:
+        assert lab.command("lab", "down", "postgres", "--home", str(lab.home)).returncode == 0
+
+    code, output = _demo_interrupted(lab, "stage session_deposits started", take_away)
+    try:
+        assert code == 1, output
+        assert "session_deposits" in output
+        assert "Postgres" in output or "connection" in output
+        assert "Traceback" not in output
+    finally:
+        assert lab.command("lab", "up", "postgres", "--home", str(lab.home)).returncode == 0
+    _until_healthy(lab)
+    again = lab.demo()
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_postgres_that_is_killed_comes_back_and_the_next_demo_works(lab: Lab) -> None:
+    services = {service["name"]: service for service in lab.status()["services"]}
+    code, output = _demo_interrupted(
+        lab, "stage archive_fixity started", lambda: os.kill(services["postgres"]["pid"], signal.SIGKILL)
+    )
+    # The supervisor brings it back at once: the demo fails only if it needed it in that moment, and then says so.
+    assert code == 0 or "failed" in output, output
+    _until_healthy(lab)
+    after = {service["name"]: service for service in lab.status()["services"]}
+    assert after["postgres"]["pid"] != services["postgres"]["pid"]
+    assert after["postgres"]["url"] == services["postgres"]["url"]
+    again = lab.demo()
+    assert again.returncode == 0, again.stdout + again.stderr
 
 
 def test_nothing_of_the_callers_reaches_the_demo(lab: Lab, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from sqlalchemy import Engine, create_engine, select, text
 from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.mirror.docdb import MirrorBusy, PassRefused, ingest
 from aind_pipelines.records.hashing import content_hash
+from aind_pipelines.records.normalise import normalise
 from aind_pipelines.tables.schema import docdb_findings, docdb_records
 from aind_pipelines_tests.records.shapes import SHAPES
 from aind_pipelines_tests.records.strategies import JSON_VALUES, TEXTS, damaged_records
@@ -31,7 +33,7 @@ V1, V2 = "metadata_index.data_assets", "metadata_index_v2.data_assets"
 
 def _record(number: int, **changes: Any) -> dict[str, Any]:
     record = copy.deepcopy(SHAPES["v1 raw"])
-    return record | {"_id": f"id-{number:06d}"} | changes
+    return record | {"_id": f"id-{number:06d}", "location": f"s3://aind-open-data/asset-{number}"} | changes
 
 
 def _many(count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -55,7 +57,9 @@ def test_records_of_every_shape_arrive_as_they_were_read(engine: Engine) -> None
     records = [record | {"_id": f"id {number}"} for number, record in enumerate(SHAPES.values())]
     result = ingest(engine, V1, records, run_id="run-1")
     assert (result.read, result.inserted, result.changed, result.unchanged, result.vanished) == (7, 7, 0, 0, 0)
-    assert result.findings_by_code == {"acquisition_time_without_zone": 1, "python_repr": 1, "platform_missing": 1}
+    expected = Counter(finding.code for record in records for finding in normalise(record).findings)
+    assert sum(expected.values()) > 5
+    assert result.findings_by_code == expected | {"duplicate_location": 1}
     rows = _mirrored(engine)
     assert {identity: row["body"] for (_, identity), row in rows.items()} == {
         record["_id"]: record for record in records
@@ -175,6 +179,15 @@ def test_a_record_upgraded_in_place_moves_to_its_new_version_however_many_do(eng
     result = ingest(engine, V1, _many(50, object_type="Metadata"))
     assert (result.inserted, result.vanished) == (50, 50)
     assert {version for version, _ in _mirrored(engine)} == {"v2"}
+
+
+def test_a_location_that_two_records_of_a_generation_name_is_a_finding(engine: Engine) -> None:
+    twins = [_record(number, location="s3://b/same") for number in (1, 2)]
+    upgraded = _record(3, location="s3://b/same", object_type="Metadata")
+    assert ingest(engine, V1, [*twins, upgraded]).findings_by_code == {"duplicate_location": 1}
+    assert _standing(engine) == {("duplicate_location", "s3://b/same", "v1")}
+    ingest(engine, V1, [twins[0], upgraded])
+    assert _standing(engine) == set()
 
 
 def test_sources_do_not_touch_each_others_records(engine: Engine) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Engine, insert, select, text
 
 from aind_pipelines.clients.errors import ServiceUnavailable
+from aind_pipelines.clients.metadata_service import AindMetadataServiceClient
 from aind_pipelines.mirror.metadata_service import FetchResult, answer_findings, fetch_subjects
 from aind_pipelines.records.subjects import SubjectFields
 from aind_pipelines.tables.schema import metadata_service_answers, metadata_service_findings, subjects
+from aind_pipelines_tests.services.processes import accepts, free_port, module, wait_for
 
 RECORDED = SubjectFields("Female", date(2024, 3, 14), "wt/wt", "Mus musculus")
 MODEL = {
@@ -200,6 +204,7 @@ def test_an_answer_that_jsonb_cannot_hold_is_stored_all_the_same(engine: Engine)
         (300, [MODEL], ["subject_ambiguous"]),
         (406, MODEL | {"sex": "Male"}, ["subject_invalid", "sex_differs"]),
         (400, MODEL, ["subject_invalid"]),
+        (406, None, ["subject_unknown"]),
         (418, None, ["subject_status_unknown"]),
         (
             200,
@@ -215,3 +220,34 @@ def test_each_status_has_its_meaning(status: int, data: object, codes: list[str]
 
 def test_what_the_records_do_not_say_is_no_disagreement() -> None:
     assert answer_findings("700001", 200, None, MODEL, SubjectFields()) == []
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_real_client_and_service_of_either_generation_are_understood(
+    engine: Engine, tmp_path: Path, version: Literal["v1", "v2"]
+) -> None:
+    _record_subjects(engine, "700001", "700002", "700003", "700004")
+    models = {
+        "700001": [MODEL],
+        "700002": [MODEL | {"subject_id": "700002", "genotype": "Sst-IRES-Cre/wt"}],
+        "700003": [MODEL | {"subject_id": "700003", "source": None}],
+    }
+    invalid = {"subjects": {"700003": "Validation Errors: 1 validation error for Subject"}}
+    tables = tmp_path / "tables.json"
+    tables.write_text(json.dumps({"subjects": models, "invalid": invalid}))
+    port = free_port()
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--tables", str(tables)]
+    with (
+        module("aind_pipelines.services.metadata_service", *arguments) as child,
+        AindMetadataServiceClient(f"http://127.0.0.1:{port}", version=version) as client,
+    ):
+        wait_for(lambda: accepts(port), "the start of the metadata-service", child)
+        ids = ["700001", "700002", "700003", "700004"]
+        result = fetch_subjects(engine, client, ids, requests_per_second=1000, max_age=timedelta(days=1))
+    assert result.asked == 4
+    assert _standing(engine) == {
+        ("genotype_differs", "700002"),
+        ("subject_invalid", "700003"),
+        ("subject_unknown", "700004"),
+    }
+    assert _stored(engine)["700001"]["status"] == 200

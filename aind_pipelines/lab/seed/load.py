@@ -117,6 +117,7 @@ def seed(
     if not sessions and records is None:
         raise SeedRefused("There is nothing to seed: give a number of sessions, a folder of records, or both.")
     found = real.read_folder(records) if records is not None else None
+    home.environment()  # a home without a lab is said before anything is written
     with _alone(home):
         marker = _read_marker(home)
         _refuse_another(home, marker, sessions, seed)
@@ -394,12 +395,15 @@ _INDEXES = {
 }
 
 
-def load_records(home: LabHome, records: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, object, str]]:
+def load_records(
+    home: LabHome, records: Mapping[str, list[dict[str, Any]]], *, patience: float = 10.0
+) -> list[tuple[str, object, str]]:
     """Put records into DocDB, each replacing what has its ``_id``; makes the indexes too.
 
     Args:
         home: The lab.
         records: Records by database.
+        patience: Seconds to wait for DocDB to answer at all.
 
     Returns:
         Those that DocDB refused: database, ``_id``, reason.
@@ -412,7 +416,7 @@ def load_records(home: LabHome, records: Mapping[str, list[dict[str, Any]]]) -> 
 
     refused: list[tuple[str, object, str]] = []
     try:
-        with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=10_000) as client:
+        with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=int(patience * 1000)) as client:
             for database in DATABASES:
                 collection = client[database][COLLECTION]
                 for name in _INDEXES[database]:

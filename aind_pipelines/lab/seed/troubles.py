@@ -200,7 +200,7 @@ def _invalid(institute: Institute, _rng: random.Random, subject_id: str) -> str:
     (answer,) = institute.answers["subjects"][subject_id]
     answer["source"] = None
     message = (
-        "Validation Errors: 1 validation error for Subject\nsource\n  Input should be a valid dictionary or object to "
+        "1 validation error for Subject\nsource\n  Input should be a valid dictionary or object to "
         "extract fields from [type=model_attributes_type, input_value=None, input_type=NoneType]"
     )
     institute.answers.setdefault("invalid", {}).setdefault("subjects", {})[subject_id] = message

@@ -129,7 +129,7 @@ def upgrade() -> None:
     op.create_table(
         "findings",
         sa.Column("code", sa.Text(), nullable=False, comment="kind of finding"),
-        sa.Column("key", sa.Text(), nullable=False, comment="record_version/_id"),
+        sa.Column("key", sa.Text(), nullable=False, comment="record_version/_id, or a location"),
         sa.Column("field", sa.Text(), nullable=False, comment="dotted path within it, empty for the whole"),
         sa.Column("message", sa.Text(), nullable=False, comment="what was found, for a person"),
         sa.Column(

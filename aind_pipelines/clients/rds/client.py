@@ -1,0 +1,241 @@
+"""The RDS client that scientists use: tables as DataFrames, queries, and writing that cannot half-succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import CursorResult, Engine, MetaData, Table, inspect, text
+from sqlalchemy.types import TypeEngine
+
+from aind_pipelines.clients.rds.engine import SslMode, make_engine
+from aind_pipelines.clients.rds.errors import PublishRefused, SchemaMismatch, translated
+from aind_pipelines.clients.rds.frames import column_names, rows_of, table_for
+from aind_pipelines.clients.rds.names import listed, qualified
+from aind_pipelines.clients.rds.publish import PublishResult, publish, replace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import pandas as pd
+
+    from aind_pipelines.clients.rds.credentials import RDSCredentials
+
+_Types = Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]]
+
+
+class Client:
+    """A client of one RDS database, with one pooled engine.
+
+    Use it as a context manager, or `close` it, to give the connections back at once.
+
+    Args:
+        credentials: Where and who.
+        application_name: What the server's ``pg_stat_activity`` shows.
+        statement_timeout: Seconds after which a query is cancelled; None for no limit.
+        sslmode: libpq's TLS mode.
+        sslrootcert: CA bundle for the ``verify-`` modes.
+    """
+
+    def __init__(
+        self,
+        credentials: RDSCredentials,
+        *,
+        application_name: str = "aind_pipelines",
+        statement_timeout: float | None = None,
+        sslmode: SslMode = "prefer",
+        sslrootcert: Path | None = None,
+        pool_size: int = 5,
+    ) -> None:
+        self.credentials = credentials
+        self.engine: Engine = make_engine(
+            credentials.url(),
+            application_name=application_name,
+            statement_timeout=statement_timeout,
+            sslmode=sslmode,
+            sslrootcert=sslrootcert,
+            pool_size=pool_size,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections; the client can be used again."""
+        self.engine.dispose()
+
+    def read_table(
+        self,
+        table_name: str,
+        where_clause: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        schema: str | None = None,
+    ) -> pd.DataFrame:
+        """A table as a DataFrame.
+
+        Args:
+            table_name: Name as the database has it; capitals and reserved words are fine.
+            where_clause: SQL condition, e.g. ``subject_id = :subject``.
+            columns: Columns to read; None for all.
+            parameters: Values for the ``:names`` in `where_clause`.
+            schema: Schema; None for the server's search path.
+
+        Raises:
+            SchemaMismatch: There is no such table or column.
+            ServiceError: The database refused or cannot be reached.
+        """
+        import pandas as pd
+
+        selection = "*" if columns is None else listed(list(columns))
+        query = f"SELECT {selection} FROM {qualified(table_name, schema)}"  # noqa: S608 - quoted names
+        if where_clause is not None:
+            query += f" WHERE {where_clause}"
+        result = self.execute_query(query, parameters)
+        return pd.DataFrame.from_records(result.fetchall(), columns=list(result.keys()), coerce_float=True)
+
+    def execute_query(self, query: str, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        """Run one SQL statement and commit.
+
+        Without `parameters` the text goes to the server as it is, colons and percent signs included.
+
+        Args:
+            query: One statement.
+            parameters: Values for the ``:names`` in `query`.
+
+        Returns:
+            The open result; its rows are held by this process, the connection is free again.
+
+        Raises:
+            ServiceError: The database refused the statement or cannot be reached.
+        """
+        with translated("running a query"), self.engine.begin() as connection:
+            if parameters:
+                return connection.execute(text(query), dict(parameters))
+            return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+
+    def overwrite_table_with_df(
+        self,
+        df: pd.DataFrame,
+        table_name: str,
+        dtype: _Types | None = None,
+        *,
+        schema: str | None = None,
+        allow_empty: bool = False,
+    ) -> PublishResult:
+        """Make a DataFrame the content of a table, atomically; the index is not written.
+
+        An existing table keeps its column types, indexes, grants, views and comments; readers see the old content or
+        the new one and do not wait. With a primary key, only rows that differ are written. A table that does not
+        exist is created.
+
+        Args:
+            df: What the table shall hold; NaN is NULL.
+            table_name: Table to overwrite or create.
+            dtype: Types by column for a table that is created; the others are found from the values.
+            schema: Schema; None for the server's search path.
+            allow_empty: Take a DataFrame without rows as right.
+
+        Raises:
+            SchemaMismatch: The columns are not the table's, or a column mixes kinds of values.
+            BadValue: A value does not fit its column.
+            PublishRefused: No rows, or a primary key that is repeated or null.
+            ServiceError: The database refused or cannot be reached.
+        """
+        names = column_names(df)
+        table = self._existing(table_name, schema)
+        if table is None:
+            return self._create(df, table_name, schema, dtype or {}, allow_empty=allow_empty)
+        _expect_columns(table, names, complete=True)
+        key = [column.name for column in table.primary_key.columns]
+        rows = rows_of(df)
+        if key:
+            return publish(self.engine, table, rows, key=key, allow_empty=allow_empty, max_shrink=1, nan_is_null=True)
+        return replace(self.engine, table, rows, allow_empty=allow_empty, max_shrink=1, nan_is_null=True)
+
+    def append_df_to_table(
+        self, df: pd.DataFrame, table_name: str, dtype: _Types | None = None, *, schema: str | None = None
+    ) -> int:
+        """Add a DataFrame's rows to a table, all or none; a table that does not exist is created.
+
+        Args:
+            df: Rows to add; columns that it lacks take their defaults.
+            table_name: Table to add to or create.
+            dtype: Types by column for a table that is created.
+            schema: Schema; None for the server's search path.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            SchemaMismatch: The table has no such column.
+            BadValue: A value does not fit its column.
+            ServiceError: The database refused or cannot be reached.
+        """
+        names = column_names(df)
+        table = self._existing(table_name, schema)
+        if table is None:
+            return self._create(df, table_name, schema, dtype or {}, allow_empty=True).rows
+        _expect_columns(table, names, complete=False)
+        return self._append(df, table, names)
+
+    append_table = append_df_to_table
+
+    def upsert_table(
+        self, df: pd.DataFrame, table_name: str, *, key: Sequence[str], schema: str | None = None
+    ) -> PublishResult:
+        """Insert a DataFrame's new rows into a table and update those whose key exists; nothing is deleted.
+
+        Raises:
+            SchemaMismatch: No such table or column.
+            PublishRefused: A key is repeated or null among the rows.
+            BadValue: A value does not fit its column.
+            ServiceError: The database refused or cannot be reached.
+        """
+        names = column_names(df)
+        table = self._existing(table_name, schema)
+        if table is None:
+            raise SchemaMismatch(f"there is no table {qualified(table_name, schema)}.")
+        _expect_columns(table, names, complete=False)
+        return publish(self.engine, table, rows_of(df), key=key, delete_missing=False, nan_is_null=True)
+
+    def _existing(self, name: str, schema: str | None) -> Table | None:
+        with translated(f"looking at table {name}"), self.engine.connect() as connection:
+            if not inspect(connection).has_table(name, schema=schema):
+                return None
+            return Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+
+    def _create(
+        self, df: pd.DataFrame, name: str, schema: str | None, types: _Types, *, allow_empty: bool
+    ) -> PublishResult:
+        if df.empty and not allow_empty:
+            raise PublishRefused(f"{name}: the DataFrame has no rows. If that is right, pass allow_empty.")
+        table = table_for(df, name, schema, types)
+        with translated(f"creating table {name}"), self.engine.begin() as connection:
+            table.create(connection)
+            return replace(connection, table, rows_of(df), allow_empty=allow_empty, nan_is_null=True)
+
+    def _append(self, df: pd.DataFrame, table: Table, names: list[str]) -> int:
+        from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
+
+        writer = RowWriter.for_columns(columns_of(table, names), nan_is_null=True)
+        with translated(f"appending to {table.fullname}"), self.engine.begin() as connection:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
+                return copy_rows(cursor, qualified(table.name, table.schema), writer, rows_of(df))
+
+
+def _expect_columns(table: Table, names: Sequence[str], *, complete: bool) -> None:
+    extra = [name for name in names if name not in table.c]
+    lacking = [column.name for column in table.columns if column.name not in names] if complete else []
+    if extra or lacking:
+        said = [f"the table has no column {name!r}" for name in extra]
+        said += [f"the DataFrame has no column {name!r}" for name in lacking]
+        raise SchemaMismatch(f"{table.fullname}: {'; '.join(said)}. Nothing was changed.")

@@ -1,0 +1,147 @@
+"""DataFrames as rows and tables: which column type a new table gets, and rows in constant extra memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Interval,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
+
+from aind_pipelines.clients.rds.encode import is_null
+from aind_pipelines.clients.rds.errors import SchemaMismatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHUNK = 10_000
+
+
+def column_names(frame: pd.DataFrame) -> list[str]:
+    """The frame's column names.
+
+    Raises:
+        SchemaMismatch: There are none, one is no string, or one occurs twice.
+    """
+    names = list(frame.columns)
+    if not names:
+        raise SchemaMismatch("the DataFrame has no columns.")
+    for name in names:
+        if not isinstance(name, str):
+            raise SchemaMismatch(f"the DataFrame's column {name!r} must have a name that is text.")
+        if names.count(name) > 1:
+            raise SchemaMismatch(f"the DataFrame has more than one column {name!r}.")
+    return names
+
+
+def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The frame's rows, without its index, as plain Python values."""
+    names = column_names(frame)
+    for start in range(0, len(frame), _CHUNK):
+        chunk = frame.iloc[start : start + _CHUNK]
+        columns = [chunk.iloc[:, place].tolist() for place in range(len(names))]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(names, values, strict=True))
+
+
+def table_for(
+    frame: pd.DataFrame, name: str, schema: str | None, types: Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]]
+) -> Table:
+    """A new table for a frame: types as given, else from the dtype, else from every value of the column.
+
+    Raises:
+        SchemaMismatch: A column mixes kinds of values, or has no name that can be used.
+    """
+    columns = []
+    for place, column in enumerate(column_names(frame)):
+        kind = types.get(column) or _type_of(frame.iloc[:, place], column)
+        columns.append(Column(column, kind))
+    return Table(name, MetaData(), *columns, schema=schema)
+
+
+def _type_of(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
+    import pandas as pd
+
+    kind = series.dtype
+    if pd.api.types.is_bool_dtype(kind):
+        return Boolean()
+    if pd.api.types.is_integer_dtype(kind):
+        return Numeric() if str(kind).lower() == "uint64" else BigInteger()
+    if pd.api.types.is_float_dtype(kind):
+        return Double()
+    if isinstance(kind, pd.DatetimeTZDtype):
+        return DateTime(timezone=True)
+    if pd.api.types.is_datetime64_dtype(kind):
+        return DateTime(timezone=False)
+    if pd.api.types.is_timedelta64_dtype(kind):
+        return Interval()
+    return _type_of_values(series, name)
+
+
+def _type_of_values(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
+    kinds = {_kind(value) for value in series.tolist()} - {"nothing"}
+    if kinds <= {"text"}:
+        return Text()
+    if kinds == {"whole"}:
+        return BigInteger()
+    if kinds <= {"whole", "float"}:
+        return Double()
+    if kinds <= {"whole", "float", "decimal"}:
+        return Numeric()
+    if kinds <= {"list of text", "empty list"}:
+        return ARRAY(Text)
+    if kinds <= {"list", "list of text", "empty list", "mapping"}:
+        return JSONB()
+    simple: dict[str, TypeEngine[Any]] = {
+        "flag": Boolean(),
+        "zoned": DateTime(timezone=True),
+        "local": DateTime(timezone=False),
+        "date": Date(),
+    }
+    if len(kinds) == 1 and (only := next(iter(kinds))) in simple:
+        return simple[only]
+    raise SchemaMismatch(
+        f"the DataFrame's column {name!r} mixes kinds of values ({', '.join(sorted(kinds))}). "
+        "Make them one kind, or give the column's type in `dtype`."
+    )
+
+
+def _kind(value: Any) -> str:
+    if is_null(value) or (isinstance(value, float) and value != value):
+        return "nothing"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool):
+        return "flag"
+    if isinstance(value, int):
+        return "whole"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, Decimal):
+        return "decimal"
+    if isinstance(value, datetime):
+        return "local" if value.utcoffset() is None else "zoned"
+    if isinstance(value, date):
+        return "date"
+    if isinstance(value, dict):
+        return "mapping"
+    if isinstance(value, list | tuple):
+        if not value:
+            return "empty list"
+        return "list of text" if all(isinstance(item, str) for item in value) else "list"
+    return type(value).__name__

@@ -1,0 +1,259 @@
+"""A seed comes into real services, once, whole, and again after it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from pymongo import MongoClient
+
+from aind_pipelines.archive.layout import Archive
+from aind_pipelines.clients.errors import ServiceUnavailable
+from aind_pipelines.clients.registry import RegistryClient
+from aind_pipelines.lab import control
+from aind_pipelines.lab.home import HomeError, LabHome
+from aind_pipelines.lab.seed import SeedRefused, is_seeded, seed
+from aind_pipelines.lab.seed.institute import generate
+from aind_pipelines.lab.seed.load import DTYPES, PARAMETER, load_records
+from aind_pipelines.lab.seed.model import COLLECTION, DATABASES
+
+ROOT = Path(__file__).parents[3]
+SMALL_LAB = (sys.executable, str(Path(__file__).with_name("small_lab.py")))
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LabHome]:
+    """One lab of the services that a seed is loaded into."""
+    with tempfile.TemporaryDirectory(prefix="seed lab ", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # as root, the lab runs Postgres as another user
+        home = LabHome(Path(folder) / "home")
+        control.ensure_up(home, program=SMALL_LAB)
+        try:
+            yield home
+        finally:
+            control.stop(home)
+
+
+def aws(home: LabHome, service: Any) -> Any:
+    environment = home.environment()
+    return boto3.client(
+        service,
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def held(home: LabHome) -> dict[str, dict[object, dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](home.docdb().uri) as client:
+        return {
+            database: {record["_id"]: record for record in client[database][COLLECTION].find()}
+            for database in DATABASES
+        }
+
+
+def objects(home: LabHome) -> dict[str, set[str]]:
+    s3 = aws(home, "s3")
+    pages = {
+        bucket["Name"]: s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"])
+        for bucket in s3.list_buckets()["Buckets"]
+    }
+    found = {
+        name: {item["Key"] for page in paged for item in page.get("Contents", [])} for name, paged in pages.items()
+    }
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def run_and_kill(home: LabHome, line: str) -> None:
+    """Seed in a process of its own and kill it when it says `line`."""
+    program = (
+        "from aind_pipelines.lab.home import LabHome\n"
+        "from aind_pipelines.lab.seed import seed\n"
+        f"seed(LabHome({str(home.root)!r}), sessions=25, seed=3, progress=lambda text: print(text, flush=True))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for said in process.stdout:
+        if said.strip() == line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, line
+
+
+def test_a_seed_killed_at_every_step_ends_as_one_that_was_not(running: LabHome) -> None:
+    home = running
+    assert not is_seeded(home)
+    for line in (
+        "writing files",
+        "loading S3, secrets and parameters",
+        "filling spike_sorting_urls",
+        "initialising the archive",
+        "loading records into DocDB",
+    ):
+        run_and_kill(home, line)
+        assert not is_seeded(home), line
+    with pytest.raises(SeedRefused, match="holds 25 sessions of seed 3"):
+        seed(home, sessions=25, seed=4)
+    report = seed(home, sessions=25, seed=3)
+    assert report.changed
+    assert is_seeded(home)
+    institute = generate(25, 3)
+    assert held(home) == {
+        database: {record["_id"]: record for record in records} for database, records in institute.records.items()
+    }
+    assert objects(home) == {
+        bucket: {f"{prefix}/{key}" for prefix, files in prefixes.items() for key in files}
+        for bucket, prefixes in institute.objects.items()
+    }
+    assert json.loads((home.seed_dir / "troubles.json").read_text()) == institute.troubles
+    assert json.loads((home.seed_dir / "code_ocean.json").read_text()) == institute.code_ocean
+    assert json.loads((home.seed_dir / "metadata_service.json").read_text()) == institute.answers
+    assert report.counts["sessions"] == 25
+    assert report.counts["v1 records"] == len(institute.records["metadata_index"])
+    assert not list(home.seed_dir.rglob("*.tmp~"))
+
+
+def test_the_same_seed_again_changes_nothing_and_says_so(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    files = {path: path.stat().st_mtime_ns for path in running.seed_dir.rglob("*") if path.is_file()}
+    said: list[str] = []
+    report = seed(running, sessions=25, seed=3, progress=said.append)
+    assert not report.changed
+    assert report.counts["sessions"] == 25
+    assert said == ["25 sessions of seed 3 are there already; nothing to do"]
+    now = {path: path.stat().st_mtime_ns for path in running.seed_dir.rglob("*") if path.is_file()}
+    assert {path: when for path, when in now.items() if path.name != ".lock"} == {
+        path: when for path, when in files.items() if path.name != ".lock"
+    }
+
+
+def test_the_guides_names_lead_to_what_the_lab_holds(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    secrets = aws(running, "secretsmanager")
+
+    def secret(name: str) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(secrets.get_secret_value(SecretId=name)["SecretString"])
+        return value
+
+    docdb = secret("/doc/db/secret/name")
+    with MongoClient[dict[str, Any]](
+        docdb["host"], docdb["port"], username=docdb["username"], password=docdb["password"], directConnection=True,
+        authSource="admin", authMechanism="SCRAM-SHA-1", retryWrites=False,
+    ) as client:  # fmt: skip
+        assert client["metadata_index"][COLLECTION].count_documents({"subject.subject_id": "731015"}) >= 1
+        indexed = client["metadata_index_v2"][COLLECTION].index_information()
+        assert {"name_1", "location_1", "subject.subject_id_1", "_last_modified_1"} <= set(indexed)
+    assert secret("/ssh/tunnel/secret/name")["host"] == "127.0.0.1"
+    rds = secret("aind/data/access/api/rds_tables")
+    with psycopg.connect(
+        host=rds["host"], port=rds["port"], user=rds["username"], password=rds["password"], dbname=rds["database"]
+    ) as connection:
+        rows = connection.execute("select asset_name from spike_sorting_urls").fetchall()
+    assert ("ecephys_676909_2023-12-13_13-43-40_sorted_2024-03-01_16-02-45",) in rows
+    parameter = json.loads(aws(running, "ssm").get_parameter(Name=PARAMETER)["Parameter"]["Value"])
+    assert parameter["METADATA_SERVICE_URL"] == running.url("metadata_service")
+    archive = Archive.open(running.archives_dir / "live")
+    with RegistryClient(running.url("registry")) as registry:
+        assert {dtype.name for dtype in registry.dtypes()} >= set(DTYPES)
+        registered = registry.get_archive("live")
+    assert registered is not None
+    assert Path(registered.root) == archive.path
+
+
+def test_secrets_on_disk_are_for_their_owner_only(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    for name in ("secrets.json", "parameters.json"):
+        assert (running.seed_dir / "aws" / name).stat().st_mode & 0o077 == 0
+
+
+def test_real_records_load_beside_what_is_there(running: LabHome, tmp_path: Path) -> None:
+    seed(running, sessions=25, seed=3)
+    before = held(running)
+    good = {
+        "_id": "real-1",
+        "name": "behavior_700001_2024-05-06_07-08-09",
+        "location": "s3://another-bucket/behavior_700001_2024-05-06_07-08-09",
+        "subject": {"subject_id": "700001", "sex": "Male"},
+        "external_links": {"Code Ocean": ["real-asset"]},
+    }
+    (tmp_path / "good.json").write_text(json.dumps(good))
+    (tmp_path / "bad.json").write_text("{")
+    report = seed(running, sessions=None, records=tmp_path)
+    assert report.changed
+    assert report.counts["real records"] == 1
+    assert [item.file for item in report.unloadable] == ["bad.json"]
+    assert held(running) == before | {"metadata_index": before["metadata_index"] | {"real-1": good}}
+    key = "behavior_700001_2024-05-06_07-08-09/metadata.nd.json"
+    body = aws(running, "s3").get_object(Bucket="another-bucket", Key=key)["Body"].read()
+    assert json.loads(body) == good
+    answers = json.loads((running.seed_dir / "metadata_service.json").read_text())
+    assert answers["subjects"]["700001"] == [good["subject"]]
+    assert "775745" in answers["subjects"]
+    assets = json.loads((running.seed_dir / "code_ocean.json").read_text())["data_assets"]
+    assert "real-asset" in {asset["id"] for asset in assets}
+    again = seed(running, sessions=None, records=tmp_path)
+    assert not again.changed
+    assert [item.file for item in again.unloadable] == ["bad.json"]
+
+
+def test_what_was_done_with_the_lab_since_is_not_undone(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    with MongoClient[dict[str, Any]](running.docdb().uri) as client:
+        collection = client["metadata_index"][COLLECTION]
+        record = collection.find_one({})
+        assert record is not None
+        collection.delete_one({"_id": record["_id"]})
+        seed(running, sessions=25, seed=3)
+        assert collection.find_one({"_id": record["_id"]}) is None
+        collection.insert_one(record)
+
+
+def test_a_second_seed_at_the_same_time_is_refused(running: LabHome) -> None:
+    running.seed_dir.mkdir(exist_ok=True)
+    with (running.seed_dir / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SeedRefused, match="Another process is seeding"):
+            seed(running, sessions=25, seed=3)
+
+
+def test_nothing_to_seed_is_said(running: LabHome) -> None:
+    for sessions in (None, 0):
+        with pytest.raises(SeedRefused, match="nothing to seed"):
+            seed(running, sessions=sessions)
+    with pytest.raises(SeedRefused, match="-3 sessions"):
+        seed(running, sessions=-3)
+
+
+def test_a_service_that_is_down_is_named_and_the_next_call_finishes(tmp_path: Path) -> None:
+    home = LabHome(tmp_path / "home")
+    home.initialise()
+    with pytest.raises(ServiceUnavailable, match=r"AWS: the lab's moto at .* does not answer"):
+        seed(home, sessions=6, seed=0)
+    assert not is_seeded(home)
+    with pytest.raises(ServiceUnavailable, match=r"DocDB: records cannot be loaded.*Is the lab up\?"):
+        load_records(home, {}, patience=0.3)
+
+
+def test_a_home_without_a_lab_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match="aind-pipelines lab up"):
+        seed(LabHome(tmp_path / "none"), sessions=6, seed=0)
+    assert not (tmp_path / "none").exists()
