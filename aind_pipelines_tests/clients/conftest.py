@@ -18,7 +18,9 @@ from sqlalchemy import Engine
 
 from aind_pipelines.clients.rds import make_engine
 from aind_pipelines_tests.clients.servers import (
+    DEAD_PORT,
     AwsServer,
+    Bastion,
     DocDBServer,
     Gateway,
     PostgresServer,
@@ -90,6 +92,15 @@ def mongo(docdb: DocDBServer) -> Iterator[MongoClient[dict[str, Any]]]:
         for database in ("metadata_index", "metadata_index_v2"):
             client[database].data_assets.delete_many({})
         yield client
+
+
+@pytest.fixture
+def bastion(docdb: DocDBServer, tmp_path: Path) -> Iterator[Bastion]:
+    """The SSH bastion, which forwards to DocDB and to one port where nothing listens."""
+    running = Bastion(tmp_path, allow=[docdb.port, DEAD_PORT])
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

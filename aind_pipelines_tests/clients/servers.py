@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from typing import Any
 import boto3
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL
+
+DEAD_PORT = 1
+"""Nothing listens there."""
 
 
 def free_port() -> int:
@@ -129,3 +132,42 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, second
             time.sleep(0.05)
         else:
             return
+
+
+class Bastion:
+    """The SSH bastion as a child process that can be killed and started again on the same port."""
+
+    username = "ssh-user"
+    password = "canary-ssh-password"
+
+    def __init__(self, home: Path, allow: list[int]) -> None:
+        self.port = free_port()
+        self.key_file = home / "client_key"
+        self._log = home / "log"
+        self._config = home / "bastion.json"
+        self._config.write_text(
+            json.dumps(
+                {
+                    "host": "127.0.0.1", "port": self.port, "username": self.username, "password": self.password,
+                    "host_key": str(home / "host_key"), "client_key": str(self.key_file),
+                    "allow": [["127.0.0.1", port] for port in allow],
+                }
+            )
+        )  # fmt: skip
+        self.host_key_file = home / "host_key.pub"
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = self._stack.enter_context(
+            child("aind_pipelines.lab.bastion", "--config", str(self._config), log=self._log)
+        )
+        wait_for_port(self.port, self._process, self._log)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._stack.close()
