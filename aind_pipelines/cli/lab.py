@@ -29,7 +29,7 @@ def _seed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--sessions", type=click.IntRange(min=0), help="generate an institute with this many sessions"),
         click.option(
             "--records",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
             help="load real metadata records: a folder of *.json, one DocDB record each",
         ),
     ):
@@ -192,4 +192,7 @@ def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None
     records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
-    fill(home, sessions=sessions, number=number, records=records)
+    try:
+        fill(home, sessions=sessions, number=number, records=records)
+    except FileNotFoundError as error:
+        raise LabError(str(error)) from None

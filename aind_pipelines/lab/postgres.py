@@ -56,7 +56,7 @@ class _Identity:
 
 def _enter_user_namespace() -> None:
     """Become an ordinary user inside, while files made here still belong to root outside."""
-    user, group = os.geteuid(), os.getegid()  # inside they read as nobody's until they are mapped
+    user, group = os.geteuid(), os.getegid()  # inside, both are unknown until they are mapped
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
