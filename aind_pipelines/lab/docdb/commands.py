@@ -262,7 +262,7 @@ class Commands:
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             code = OUT_OF_DISK_SPACE if full else INTERNAL_ERROR
             return CommandError(code, f"the data file cannot be used: {error}").document()
-        except Exception as error:  # the boundary: the client and the log learn of it
+        except Exception as error:  # the boundary: client and log learn of it
             log.exception("a command failed unexpectedly")
             return CommandError(INTERNAL_ERROR, f"{type(error).__name__}: {error}").document()
 
