@@ -9,13 +9,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from typing import Any
 
 import bson
 from bson import Int64, ObjectId, Regex
 from bson.raw_bson import RawBSONDocument
 
+from aind_pipelines.lab.docdb import fields
 from aind_pipelines.lab.docdb import pipeline as pipelines
 from aind_pipelines.lab.docdb.cursors import Cursors
 from aind_pipelines.lab.docdb.errors import (
@@ -182,8 +184,8 @@ class _Writes:
 
     matched: int = 0
     modified: int = 0
-    upserted: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    upserted: list[dict[str, Any]] = default(default_factory=list)
+    errors: list[dict[str, Any]] = default(default_factory=list)
 
     def failed(self, position: int, error: CommandError) -> None:
         self.errors.append({"index": position, "code": error.code, "errmsg": error.message, **error.details})
@@ -260,7 +262,7 @@ class Commands:
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             code = OUT_OF_DISK_SPACE if full else INTERNAL_ERROR
             return CommandError(code, f"the data file cannot be used: {error}").document()
-        except Exception as error:  # the boundary: the client and the log learn of it
+        except Exception as error:  # the boundary: client and log learn of it
             log.exception("a command failed unexpectedly")
             return CommandError(INTERNAL_ERROR, f"{type(error).__name__}: {error}").document()
 
@@ -426,7 +428,8 @@ class Commands:
         )
         documents: Iterator[Document] = (stored.document for stored in found)
         if transform is not None:
-            documents = (transform(stored.document) for stored in found)
+            needed = fields.of_projection(call.document("projection"))
+            documents = (transform(fields.trimmed(stored.document, needed)) for stored in found)
         return self._cursors.first(
             f"{call.database}.{call.target}",
             documents,
@@ -482,7 +485,10 @@ class Commands:
         found = self._questions.find(
             collection, question.query, question.sort, question.skip, question.limit, limits=call.limits
         )
-        return self._cursors.first(namespace, stages(stored.document for stored in found), size)
+        needed = fields.of_stages(question.rest)
+        return self._cursors.first(
+            namespace, stages(fields.trimmed(stored.document, needed) for stored in found), size
+        )
 
     def _lookup(self, call: Call) -> pipelines.Lookup:
         def lookup(name: str, path: str, value: Any) -> list[Document]:
@@ -858,7 +864,7 @@ def prepare(document: Document) -> tuple[bytes, Document]:
     return _check_size(raw or bson.encode(decoded)), decoded
 
 
-def _encoded(document: Mapping[str, Any]) -> bytes:
+def _encoded(document: dict[str, Any]) -> bytes:
     for name in document:
         check_field_name(name)
     _check_depth(document)
@@ -873,14 +879,14 @@ def _check_size(body: bytes) -> bytes:
     return body
 
 
-def _check_depth(document: Any) -> None:
-    level = [document]
+def _check_depth(document: dict[str, Any]) -> None:
+    level: list[Any] = [document]
     for _ in range(_MAX_DEPTH):
         level = [
             inner
             for value in level
-            for inner in (value.values() if isinstance(value, Mapping) else value)
-            if isinstance(inner, Mapping | list)
+            for inner in (value.values() if type(value) is dict else value)
+            if type(inner) is dict or type(inner) is list
         ]
         if not level:
             return

@@ -6,11 +6,12 @@ import heapq
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from itertools import islice
 from typing import Any
 
-from aind_pipelines.lab.docdb import paths
+from aind_pipelines.lab.docdb import fields, paths
 from aind_pipelines.lab.docdb.errors import INTERRUPTED_AT_SHUTDOWN, MAX_TIME_EXPIRED, CommandError
 from aind_pipelines.lab.docdb.matching import compile_filter
 from aind_pipelines.lab.docdb.planning import Access, Plan, Sort, plan
@@ -27,7 +28,7 @@ class Limits:
         deadline: Monotonic time, from the client's ``maxTimeMS``; None means none.
     """
 
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = default(default_factory=threading.Event)
     deadline: float | None = None
 
     def check(self) -> None:
@@ -74,14 +75,15 @@ class Questions:
         matches = compile_filter(query)
         if collection is None:
             return iter(())
+        needed = fields.of_filter(query)
         chosen = self.plan(collection, query, sort, skip + limit if limit else 0)
         found = self._along(collection, chosen, skip if chosen.exact else 0, limits or Limits())
         if not chosen.exact:
-            found = (stored for stored in found if matches(stored.document))
+            found = (stored for stored in found if matches(fields.trimmed(stored.document, needed)))
         if not chosen.ordered:
             found = self._sorted(found, sort, skip + limit if limit else 0)
             if not chosen.exact:
-                found = (stored for stored in found if matches(stored.document))
+                found = (stored for stored in found if matches(fields.trimmed(stored.document, needed)))
         start = 0 if chosen.exact and chosen.ordered else skip
         return islice(found, start, start + limit if limit else None)
 
@@ -140,7 +142,8 @@ class Questions:
     def _sorted(self, found: Iterator[Stored], sort: Sort, limit: int) -> Iterator[Stored]:
         """Sort by keys alone, which are small, and read the documents again in that order."""
         order = [(tuple(path.split(".")), direction) for path, direction in sort]
-        keyed = ((paths.sort_key(stored.document, order), stored.seq) for stored in found)
+        needed = fields.of_paths([path for path, _ in sort])
+        keyed = ((paths.sort_key(fields.trimmed(stored.document, needed), order), stored.seq) for stored in found)
         ranked = heapq.nsmallest(limit, keyed) if limit else sorted(keyed)
         for start in range(0, len(ranked), 32):
             yield from self._store.read([seq for _, seq in ranked[start : start + 32]])
@@ -150,9 +153,10 @@ class Questions:
     ) -> list[Any]:
         """The different values at a path, elements of arrays taken one by one."""
         parts = path.split(".")
+        needed = fields.of_paths([path])
         values: dict[bytes, Any] = {}
         for stored in self.find(collection, query, limits=limits):
-            for leaf in paths.leaves(stored.document, parts):
+            for leaf in paths.leaves(fields.trimmed(stored.document, needed), parts):
                 for value in leaf if isinstance(leaf, list) else [leaf]:
                     if value is not MISSING:
                         values.setdefault(key(value), value)

@@ -17,7 +17,8 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from itertools import product
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +26,7 @@ from typing import IO, Any
 import bson
 from bson.raw_bson import RawBSONDocument
 
-from aind_pipelines.lab.docdb import paths
+from aind_pipelines.lab.docdb import fields, paths
 from aind_pipelines.lab.docdb.errors import (
     CANNOT_CREATE_INDEX,
     DUPLICATE_KEY,
@@ -120,7 +121,7 @@ class Collection:
     database: str
     name: str
     documents: int
-    indexes: list[Index] = field(default_factory=list)
+    indexes: list[Index] = default(default_factory=list)
 
     @property
     def namespace(self) -> str:
@@ -350,9 +351,10 @@ class Store:
             for chunk in self._scan(self._writer, collection, after=0):
                 check()
                 for stored in chunk:
-                    keys = index.keys(stored.document)
-                    id_key = key(stored.document["_id"])
-                    self._check_unique(collection, index, keys, stored.document, id_key)
+                    document = _indexed_part(stored.document, [index])
+                    keys = index.keys(document)
+                    id_key = key(document["_id"])
+                    self._check_unique(collection, index, keys, document, id_key)
                     self._add_entries(index, keys, id_key, stored.seq)
             # Only a filled and committed index may answer questions.
             self._after_commit.append(lambda: collection.indexes.append(index))
@@ -446,7 +448,8 @@ class Store:
         """
         with self.writing():
             id_key = key(document["_id"])
-            changes = [(index, index.keys(old.document), index.keys(document)) for index in collection.indexes]
+            former = _indexed_part(old.document, collection.indexes)
+            changes = [(index, index.keys(former), index.keys(document)) for index in collection.indexes]
             for index, before, after in changes:
                 self._check_unique(collection, index, after - before, document, id_key)
             for index, before, after in changes:
@@ -459,9 +462,10 @@ class Store:
     def delete(self, collection: Collection, stored: Stored) -> None:
         """Remove a document."""
         with self.writing():
-            id_key = key(stored.document["_id"])
+            document = _indexed_part(stored.document, collection.indexes)
+            id_key = key(document["_id"])
             for index in collection.indexes:
-                self._remove_entries(index, index.keys(stored.document), id_key)
+                self._remove_entries(index, index.keys(document), id_key)
             self._writer.execute("DELETE FROM bodies WHERE seq = ?", (stored.seq,))
             self._writer.execute("DELETE FROM documents WHERE seq = ?", (stored.seq,))
             self._count(collection, -1)
@@ -668,6 +672,12 @@ def _lock(directory: Path) -> IO[str]:
 
 def _index(number: int, spec: dict[str, Any], listed: bool, multikey: bool) -> Index:
     return Index(number, spec, [tuple(path.split(".")) for path in spec["key"]], listed, multikey)
+
+
+def _indexed_part(document: RawBSONDocument, indexes: Sequence[Index]) -> RawBSONDocument:
+    """The fields of a document that some indexes look at, and its ``_id``."""
+    names = {parts[0] for index in indexes for parts in index.fields}
+    return fields.trimmed(document, frozenset({"_id", *names}))
 
 
 def _from_array(keys: set[bytes]) -> bool:
