@@ -166,7 +166,7 @@ class Supervisor:
         try:
             self._write_state()
             for service in self._services.values():
-                service.care = asyncio.create_task(self._care(service))
+                self._start(service)
             await self._until(lambda: self._stop_reason is not None or self._failed() or self._all_ready())
             if self._stop_reason is None and (failed := self._failed()):
                 raise StartFailed(failed.spec.name, failed.reason)
@@ -233,6 +233,17 @@ class Supervisor:
             left = {name: service for name, service in left.items() if service not in layer}
 
     # One service.
+
+    def _start(self, service: _Service) -> None:
+        """Care for a service from now on."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("%s", service.spec.name, exc_info=error)
+                self._set(service, Health.FAILED, f"cannot be supervised: {error!r}")
+
+        service.care = asyncio.create_task(self._care(service))
+        service.care.add_done_callback(ended)
 
     async def _care(self, service: _Service) -> None:
         """Start a service, and start it again whenever it crashes, until this task is cancelled or it fails."""
@@ -477,7 +488,7 @@ class Supervisor:
                 await asyncio.gather(service.care, return_exceptions=True)
             service.crashes.clear()
             service.health = Health.WAITING
-            service.care = asyncio.create_task(self._care(service))
+            self._start(service)
         settled = {Health.READY, Health.FAILED, Health.HELD, Health.STOPPED}
         await self._until(lambda: service.health in settled)
         if service.health is not Health.READY:

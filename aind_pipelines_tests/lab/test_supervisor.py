@@ -95,6 +95,35 @@ def test_nothing_of_the_lab_holds_the_callers_pipes(tiny: TinyLab) -> None:
     assert control.status(tiny.home).healthy
 
 
+def test_a_process_that_entered_before_there_was_a_lab_has_its_environment_once_it_is_up(tiny: TinyLab) -> None:
+    program = (
+        "import os, sys; from aind_pipelines.lab import control, environment, home as homes;"
+        "home = homes.LabHome(sys.argv[1]); environment.enter(home); print(os.environ.get('RDS_PORT'));"
+        "control.ensure_up(home, program=sys.argv[2:]); print(os.environ['RDS_PORT'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tiny.home.root, *PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={"PYTHONPATH": str(Path(control.__file__).parents[2]), "RDS_PORT": "1"},
+    )
+    assert done.stdout.split() == ["None", str(tiny.home.ports["postgres"])]
+
+
+def test_a_program_that_cannot_be_started_ends_the_start_with_its_name(tiny: TinyLab) -> None:
+    tiny.define({"name": "aws"}, {"name": "docdb", "program": "/nonexistent/program"})
+    with pytest.raises(LabError, match=r"docdb .*/nonexistent/program"):
+        tiny.up()
+
+
+def test_a_fault_of_the_supervisors_own_ends_the_start_instead_of_hanging_it(tiny: TinyLab) -> None:
+    tiny.define({"name": "aws"}, {"name": "docdb", "faulty": True})
+    with pytest.raises(LabError, match=r"docdb cannot be supervised: ZeroDivisionError"):
+        tiny.up()
+
+
 def test_a_crashed_service_comes_back_on_its_port(tiny: TinyLab) -> None:
     tiny.up()
     before = tiny.service("docdb")
