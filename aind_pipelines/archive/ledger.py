@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, update
+from sqlalchemy import Connection, CursorResult, func, literal_column, update
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.archive.deposit import DepositResult
@@ -74,7 +74,7 @@ def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
     for start in range(0, len(rows), _BATCH):
         statement = insert(archive_copies).values(rows[start : start + _BATCH])
         new = statement.excluded
-        written = connection.execute(
+        written: CursorResult[Any] = connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[archive_copies.c.archive, archive_copies.c.id],
                 set_={

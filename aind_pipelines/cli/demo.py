@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
+from aind_pipelines.cli.seeding import fill_if_empty
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,7 @@ def demo(
 
     from aind_pipelines.lab import control
 
+    records = records.resolve() if records is not None else None
     started = time.monotonic()
     messages = Console(stderr=True)
     lab_home = open_home(home)
@@ -59,7 +61,7 @@ def demo(
         on_progress=lambda text: messages.print(f"[dim]lab:[/] {text}", highlight=False),
     )
     try:
-        _seed(lab_home, messages, sessions, seed_number, records)
+        fill_if_empty(lab_home, sessions=sessions, number=seed_number, records=records)
         stages = _run(lab_home, messages)
         ok = bool(stages) and all(stage.ok for stage in stages)
         _show(stages, time.monotonic() - started)
@@ -77,20 +79,6 @@ def demo(
 
 def _ui_command(home: Path) -> str:
     return "make ui" if home == Path(".lab") else f"aind-pipelines dev --home '{home}'"
-
-
-def _seed(home: LabHome, messages: Console, sessions: int | None, number: int, records: Path | None) -> None:
-    from aind_pipelines.lab.seed import seed
-
-    report = seed(
-        home,
-        sessions=sessions if sessions is not None or records is not None else 100,
-        seed=number,
-        records=records,
-        progress=lambda text: messages.print(f"[dim]seed:[/] {text}", highlight=False),
-    )
-    for unloadable in report.unloadable:
-        messages.print(f"[yellow]not loaded:[/] {unloadable}", highlight=False)
 
 
 def _run(home: LabHome, messages: Console) -> list[Stage]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
+from aind_pipelines.cli.seeding import fill_if_empty
 
 if TYPE_CHECKING:
     from aind_pipelines.lab.home import LabHome
@@ -29,7 +30,6 @@ def dev(home: Path, port: int, docdb_uri: str | None, postgres_url: str | None) 
         aind-pipelines dev --home /tmp/lab --port 3001
     """
     from aind_pipelines.lab import control
-    from aind_pipelines.lab.seed import is_seeded, seed
 
     lab_home = open_home(home)
     ours = control.ensure_up(
@@ -39,8 +39,7 @@ def dev(home: Path, port: int, docdb_uri: str | None, postgres_url: str | None) 
         on_progress=lambda text: click.echo(f"lab: {text}", err=True),
     )
     try:
-        if not is_seeded(lab_home):
-            seed(lab_home, sessions=100, seed=0, progress=lambda text: click.echo(f"seed: {text}", err=True))
+        fill_if_empty(lab_home, sessions=None, number=0, records=None)
         serve_ui(lab_home, port)
     finally:
         if ours:

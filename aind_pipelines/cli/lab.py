@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from aind_pipelines.cli.lab_options import home_option, service_uri_options
+from aind_pipelines.cli.seeding import fill
 from aind_pipelines.lab import control, environment
 from aind_pipelines.lab.home import SERVICES, LabError, LabHome
 from aind_pipelines.lab.supervisor import log_to, supervise
@@ -28,7 +29,7 @@ def _seed_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--sessions", type=click.IntRange(min=0), help="generate an institute with this many sessions"),
         click.option(
             "--records",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
             help="load real metadata records: a folder of *.json, one DocDB record each",
         ),
     ):
@@ -188,9 +189,10 @@ def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> N
 
 
 def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None) -> None:
-    from aind_pipelines.lab.seed import seed as plant
-
     records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
-    plant(home, sessions=sessions, seed=number, records=records, progress=_say)
+    try:
+        fill(home, sessions=sessions, number=number, records=records)
+    except FileNotFoundError as error:
+        raise LabError(str(error)) from None

@@ -26,6 +26,8 @@ from aind_pipelines.clients.errors import ServiceError
 
 HOST = "127.0.0.1"
 REGION = "us-west-2"
+CAPSULE_ID = "5b0c8f6e-93d1-4c5a-8a57-2e1f7c0d9b64"
+"""The Code Ocean capsule that every seed has, as which the lab's processes run."""
 SERVICES = (
     "postgres",
     "docdb",
@@ -587,6 +589,7 @@ class LabHome:
             "PGDATABASE": server.database,
             "CODE_OCEAN_DOMAIN": self.url("code_ocean"),
             "CODE_OCEAN_API_TOKEN": keys["code_ocean_token"],
+            "OS_CAPSULE_ID": CAPSULE_ID,
             "METADATA_SERVICE_URL": self.url("metadata_service"),
             "METADATA_SERVICE_VERSION": "v1",
             "NBANK_REGISTRY": self.url("registry"),

@@ -164,7 +164,7 @@ class Cluster:
             return _Identity(os.geteuid(), os.getegid(), None)
         programs, barrier = self.binaries(), None
         if _user_namespaces_work():
-            barrier = _barrier(programs, 0, os.getegid()) or _barrier(self.folder, 0, os.getegid())
+            barrier = _barrier(programs, 0, os.getegid()) or _barrier(self._home.root, 0, os.getegid())
             if barrier is None:
                 return _Identity(0, os.getegid(), _enter_user_namespace)
         barrier = _barrier(programs, _NOBODY, _NOBODY) or _barrier(self._home.root.parent, _NOBODY, _NOBODY)

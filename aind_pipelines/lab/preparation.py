@@ -130,11 +130,6 @@ def dagster_yaml(home: LabHome) -> str:
             "sensor": {"purge_after_days": {"skipped": 2, "failure": 30, "success": 30}},
             "schedule": {"purge_after_days": 90},
         },
-        "local_artifact_storage": {
-            "module": "dagster._core.storage.root",
-            "class": "LocalArtifactStorage",
-            "config": {"base_dir": str(home.dagster_home)},
-        },
         "code_servers": {"local_startup_timeout": 180},
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},

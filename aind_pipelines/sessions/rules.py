@@ -355,8 +355,10 @@ class _Case:
             if name not in named:
                 named.add(name)
                 found.append(self._derived_entry(name, group[0], None))
+        placed = {entry.location for entry in found}
         for folder in self.places.in_search_order():
-            if folder.session_id == self.session.id and not self._is_raw_folder(folder) and folder.prefix not in named:
+            own = folder.session_id == self.session.id and not self._is_raw_folder(folder)
+            if own and folder.prefix not in named and folder.uri not in placed:
                 named.add(folder.prefix)
                 found.append(Derived(folder.prefix, _process(folder.prefix), location=folder.uri))
         return tuple(sorted(found, key=_by_creation))

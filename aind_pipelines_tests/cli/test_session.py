@@ -38,7 +38,7 @@ def _know(engine: Engine) -> None:
                 month=date(2023, 12, 1),
                 platform="ecephys",
                 subject_id="676909",
-                session_time=datetime(2023, 12, 13, 13, 43, 40),  # noqa: DTZ001 - local
+                session_time=datetime(2023, 12, 13, 13, 43, 40),
                 raw_asset_name=SESSION,
                 raw_data_dir=f"s3://ephys/{SESSION}",
                 modalities=["behavior", "ecephys"],

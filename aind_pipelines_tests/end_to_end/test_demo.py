@@ -123,7 +123,7 @@ def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> t
 
 def _until_healthy(lab: Lab) -> None:
     deadline = time.monotonic() + 60
-    while not all(service["healthy"] for service in lab.status()["services"]):
+    while not lab.status()["healthy"]:
         assert time.monotonic() < deadline
         time.sleep(0.5)
 

@@ -94,7 +94,7 @@ def test_the_guides_example_runs_with_its_import_changed(lab: Path) -> None:
     session = aind_session.Session(ID)
     assert session.platform == "ecephys"
     assert session.subject_id == "676909"
-    assert session.dt == datetime(2023, 12, 13, 13, 43, 40)  # noqa: DTZ001 - local
+    assert session.dt == datetime(2023, 12, 13, 13, 43, 40)
     assert session.raw_data_asset.id == "16d46411-540a-4122-b47f-8cb2a15d593a"
     assert session.raw_data_dir.as_posix() == f"s3://aind-ephys-data/{ID}"
     assert session.modalities == ("behavior", "behavior_videos", "ecephys")
@@ -132,7 +132,7 @@ def test_sessions_of_a_subject_come_by_time_and_ranges_include_both_ends(lab: Pa
     assert get_sessions("676909") == (Session(OTHER), Session(ID)) == Subject(676909).sessions
     assert get_sessions("676909", date="2023-12-11") == (Session(OTHER),)
     assert get_sessions("676909", start_date="2023-12-11", end_date=date(2023, 12, 13)) == get_sessions("676909")
-    assert get_sessions("676909", start_date=datetime(2023, 12, 12, 23)) == (Session(ID),)  # noqa: DTZ001
+    assert get_sessions("676909", start_date=datetime(2023, 12, 12, 23)) == (Session(ID),)
     assert get_sessions("676909", platform="behavior") == ()
     assert get_sessions("999999") == ()
     assets = Subject("676909").data_assets

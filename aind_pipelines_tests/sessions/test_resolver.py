@@ -90,7 +90,7 @@ def test_a_month_has_a_row_per_session(engine: Engine) -> None:
     assert result.sessions_by_month == {DECEMBER: 1}
     row = rows(engine)[SESSION]
     assert (row.month, row.platform, row.subject_id) == (DECEMBER, "ecephys", "676909")
-    assert row.session_time == datetime(2023, 12, 13, 13, 43, 40)  # noqa: DTZ001 - local
+    assert row.session_time == datetime(2023, 12, 13, 13, 43, 40)
     assert (row.raw_asset_name, row.raw_record_version, row.raw_record_id) == (SESSION, "v1", f"record of {SESSION}")
     assert (row.raw_code_ocean_id, row.raw_data_dir) == (f"id of {SESSION}", f"s3://ephys/{SESSION}")
     assert row.modalities == ["behavior", "ecephys"]

@@ -299,6 +299,20 @@ def test_data_without_a_record_is_one_finding_however_much_there_is() -> None:
     assert codes(derived) == [("record_missing", SORTED)]
 
 
+@pytest.mark.parametrize("session_id", [SESSION, None])
+def test_what_a_record_links_to_or_is_located_at_has_a_record_whatever_its_name(session_id: str | None) -> None:
+    found = solved(
+        [
+            record(code_ocean_ids=("raw",)),
+            record(SORTED, code_ocean_ids=("s",), location=f"s3://open/{SESSION}_copied/", process_name="sorted"),
+        ],
+        [asset("raw"), asset("s", f"{SESSION}_renamed", data_level="derived data", session_id=session_id)],
+        [folder(), folder(f"{SESSION}_copied", bucket="open")],
+    )
+    assert found.findings == ()
+    assert found.derived == (Derived(SORTED, "sorted", "s", f"s3://open/{SESSION}_copied", START),)
+
+
 def test_a_failed_asset_needs_no_record() -> None:
     found = solved(
         [record(code_ocean_ids=("raw",))],
@@ -362,7 +376,7 @@ def test_a_derived_location_is_given_when_it_is_not_known_to_be_wrong() -> None:
 
 
 def test_derived_times_are_written_in_utc() -> None:
-    naive = Derived("n", created=datetime(2024, 1, 1))  # noqa: DTZ001 - as a source without zones gives it
+    naive = Derived("n", created=datetime(2024, 1, 1))
     assert naive.to_json()["created"] == "2024-01-01T00:00:00+00:00"
     assert Derived("n").to_json()["created"] is None
 

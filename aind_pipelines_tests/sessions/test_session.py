@@ -18,7 +18,7 @@ ID = "ecephys_676909_2023-12-13_13-43-40"
 def test_the_id_alone_says_platform_subject_and_time() -> None:
     session = Session(ID)
     assert (session.id, session.platform, session.subject_id) == (ID, "ecephys", "676909")
-    assert session.dt == datetime(2023, 12, 13, 13, 43, 40)  # noqa: DTZ001 - local
+    assert session.dt == datetime(2023, 12, 13, 13, 43, 40)
     assert (session.date, session.time, session.datetime) == ("2023-12-13", "13:43:40", "2023-12-13 13:43:40")
     assert (repr(session), str(session)) == (f"Session('{ID}')", ID)
     assert session.subject == Subject("676909")

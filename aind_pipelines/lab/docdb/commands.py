@@ -27,6 +27,7 @@ from aind_pipelines.lab.docdb.errors import (
     FAILED_TO_PARSE,
     INDEX_NOT_FOUND,
     INTERNAL_ERROR,
+    INTERRUPTED_AT_SHUTDOWN,
     INVALID_BSON,
     INVALID_ID_FIELD,
     INVALID_LENGTH,
@@ -253,6 +254,8 @@ class Commands:
         except (bson.errors.InvalidBSON, bson.errors.InvalidDocument) as error:
             return CommandError(INVALID_BSON, f"invalid BSON: {error}").document()
         except sqlite3.Error as error:
+            if self._stopping.is_set():
+                return CommandError(INTERRUPTED_AT_SHUTDOWN, "the server is shutting down").document()
             log.exception("the data file failed")
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             code = OUT_OF_DISK_SPACE if full else INTERNAL_ERROR
@@ -706,8 +709,8 @@ class Commands:
             existed = self._collection(call) is not None
             collection = self._store.ensure_collection(call.database, call.target)
             before = sum(index.listed for index in collection.indexes)
-            for spec in specs:
-                self._store.create_index(collection, spec)
+            for spec in {spec["name"]: spec for spec in specs}.values():
+                self._store.create_index(collection, spec, call.limits.check)
         collection = self._existing(call)
         return {
             "numIndexesBefore": before,

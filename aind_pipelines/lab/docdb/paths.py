@@ -15,6 +15,15 @@ from aind_pipelines.lab.docdb.values import (
     key,
 )
 
+_MAX_DIGITS = 9
+
+
+def position(part: str) -> int | None:
+    """The place in an array that a part of a path names, or None when it can only be a field's name."""
+    if not (part.isascii() and part.isdigit()) or len(part) > _MAX_DIGITS or (part[0] == "0" and part != "0"):
+        return None
+    return int(part)
+
 
 def leaves(value: Any, parts: Sequence[str]) -> Iterator[Any]:
     """The values at the end of a path; `MISSING` where a document on the way lacks a field.
@@ -32,8 +41,9 @@ def leaves(value: Any, parts: Sequence[str]) -> Iterator[Any]:
         else:
             yield from leaves(inner, parts[1:])
     elif isinstance(value, list):
-        if parts[0].isdigit() and int(parts[0]) < len(value):
-            yield from leaves(value[int(parts[0])], parts[1:])
+        place = position(parts[0])
+        if place is not None and place < len(value):
+            yield from leaves(value[place], parts[1:])
         for item in value:
             if isinstance(item, DOCUMENT_TYPES):
                 yield from leaves(item, parts)

@@ -15,7 +15,7 @@ from bson import MaxKey, MinKey, Regex
 
 from aind_pipelines.lab.docdb.matching import conjuncts, is_operators
 from aind_pipelines.lab.docdb.store import Index, Span
-from aind_pipelines.lab.docdb.values import NULL, NUMBER, bracket, key, string_prefix, successor
+from aind_pipelines.lab.docdb.values import NULL, NUMBER, REGEX, bracket, key, string_prefix, successor
 
 EVERYTHING = Span(b"", b"\xff")
 _RANGES = ("$gt", "$gte", "$lt", "$lte")
@@ -187,7 +187,8 @@ def _bounds(operator: str, argument: Any, *, sparse: bool) -> tuple[tuple[Span, 
         prefix = _literal_prefix(argument)
         if prefix:
             low = string_prefix(prefix)
-            return (Span(low, successor(low)),), False
+            # A stored regular expression that is the same matches too.
+            return (Span(low, successor(low)), Span(bytes([REGEX]), bytes([REGEX + 1]))), False
     return None, False
 
 

@@ -57,8 +57,6 @@ def compile_projection(spec: Mapping[str, Any], *, stage: bool = False) -> Trans
             if "$elemMatch" in value:
                 include = _agree(include, True, name)
             arrays.append((parts, _array_operator(value)))
-            if "$elemMatch" in value:
-                _insert(tree, parts, _LEAF, name)
             continue
         if isinstance(value, bool) or is_number(value):
             wanted = bool(value)
@@ -76,6 +74,8 @@ def compile_projection(spec: Mapping[str, Any], *, stage: bool = False) -> Trans
     if include is None:
         include = id_wanted is True and not arrays
     if include:
+        for parts, _ in arrays:
+            _insert(tree, parts, _LEAF, ".".join(parts))
         if id_wanted is not False and "_id" not in tree:
             tree = {"_id": _LEAF, **tree}
         if computed:

@@ -68,9 +68,15 @@ class Server:
                     continue
                 number = next(self._numbers)
                 self._connections[number] = connection
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._serve_connection, args=(number, connection), name=f"connection-{number}", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                log.warning("refused a connection: %s", error)
+                with self._lock:
+                    self._connections.pop(number).close()
 
     def stop(self) -> None:
         """End: no new commands, a moment for those under way, then every connection is closed. May be called twice."""

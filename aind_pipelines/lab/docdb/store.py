@@ -34,7 +34,7 @@ from aind_pipelines.lab.docdb.errors import (
     CommandError,
 )
 from aind_pipelines.lab.docdb.scram import Credential, credentials, matches
-from aind_pipelines.lab.docdb.values import MISSING, PLAIN, RAW, Document, key
+from aind_pipelines.lab.docdb.values import ARRAY, MISSING, PLAIN, RAW, Document, key
 
 FILE_NAME = "docdb.sqlite3"
 MODIFIED_FIELDS = ("_last_modified", "last_modified")
@@ -73,7 +73,7 @@ class Index:
         spec: What the client asked for: ``key``, ``name``, and ``unique`` and ``sparse`` where set.
         fields: Its paths, split at the dots, in order.
         listed: Whether clients see it; the ones kept without being asked are not listed.
-        multikey: Whether any document has, or had, more than one key in it.
+        multikey: Whether any document has, or had, an array in it: its order is then not that of a sort.
     """
 
     number: int
@@ -311,12 +311,13 @@ class Store:
         assert number is not None
         return _index(number, spec, listed, multikey=False)
 
-    def create_index(self, collection: Collection, spec: dict[str, Any]) -> bool:
+    def create_index(self, collection: Collection, spec: dict[str, Any], check: Callable[[], None]) -> bool:
         """Create an index and fill it.
 
         Args:
             collection: Where.
             spec: ``key``, ``name``, and ``unique`` and ``sparse`` where set.
+            check: Called now and then; what it raises ends the work, and leaves nothing of it.
 
         Returns:
             False when it existed already.
@@ -347,6 +348,7 @@ class Store:
                     return True
             index = self._add_index(collection, spec, listed=True)
             for chunk in self._scan(self._writer, collection, after=0):
+                check()
                 for stored in chunk:
                     keys = index.keys(stored.document)
                     id_key = key(stored.document["_id"])
@@ -382,7 +384,7 @@ class Store:
                 raise _duplicate(collection, index, document)
 
     def _add_entries(self, index: Index, keys: set[bytes], id_key: bytes, seq: int) -> None:
-        if len(keys) > 1:
+        if _from_array(keys):
             self._mark_multikey(index)
         self._writer.executemany(
             "INSERT INTO entries (idx, key, id_key, seq) VALUES (?, ?, ?, ?)",
@@ -450,7 +452,7 @@ class Store:
             for index, before, after in changes:
                 self._remove_entries(index, before - after, id_key)
                 self._add_entries(index, after - before, id_key, old.seq)
-                if len(after) > 1:
+                if _from_array(after):
                     self._mark_multikey(index)
             self._writer.execute("UPDATE bodies SET body = ? WHERE seq = ?", (body, old.seq))
 
@@ -478,16 +480,28 @@ class Store:
 
     # -- documents: reading -------------------------------------------------------------------------------------
 
-    def read(self, seqs: Sequence[int]) -> list[Stored]:
-        """Documents by sequence number, in the order asked for; those deleted meanwhile are left out."""
-        found = []
-        with self._readers.take() as connection:
-            for seq in seqs:
-                row = connection.execute("SELECT body FROM bodies WHERE seq = ?", (seq,)).fetchone()
-                if row is not None:
+    def read(self, seqs: Sequence[int]) -> Iterator[Stored]:
+        """Documents by sequence number, in the order asked for; those deleted meanwhile are left out.
+
+        A few megabytes are read at a time, however large the documents are.
+        """
+        waiting = iter(seqs)
+        while True:
+            found: list[Stored] = []
+            size = 0
+            with self._readers.take() as connection:
+                for seq in waiting:
+                    row = connection.execute("SELECT body FROM bodies WHERE seq = ?", (seq,)).fetchone()
+                    if row is None:
+                        continue
                     found.append(Stored(seq, RawBSONDocument(row[0], RAW)))
-        self.examined.documents += len(found)
-        return found
+                    size += len(row[0])
+                    if size >= _CHUNK_BYTES:
+                        break
+            if not found:
+                return
+            self.examined.documents += len(found)
+            yield from found
 
     def scan(self, collection: Collection, *, skip: int = 0) -> Iterator[list[Stored]]:
         """Every document in natural order, in chunks; each chunk is read when it is asked for.
@@ -654,6 +668,11 @@ def _lock(directory: Path) -> IO[str]:
 
 def _index(number: int, spec: dict[str, Any], listed: bool, multikey: bool) -> Index:
     return Index(number, spec, [tuple(path.split(".")) for path in spec["key"]], listed, multikey)
+
+
+def _from_array(keys: set[bytes]) -> bool:
+    """Whether a document's keys come from an array; an empty one has a single key, and sorts elsewhere than there."""
+    return len(keys) > 1 or any(encoded[0] == ARRAY for encoded in keys)
 
 
 def _duplicate(collection: Collection, index: Index, document: Document) -> CommandError:

@@ -153,8 +153,8 @@ def _get(value: Any, parts: Sequence[str]) -> Any:
     for part in parts:
         if is_document(value):
             value = value.get(part, MISSING)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
+        elif isinstance(value, list) and (place := paths.position(part)) is not None and place < len(value):
+            value = value[place]
         else:
             return MISSING
     return value
@@ -170,9 +170,9 @@ def _set(document: dict[str, Any], parts: Sequence[str], new: Any) -> None:
             else:
                 container = container.setdefault(part, {})
         elif isinstance(container, list):
-            if not part.isdigit():
+            index = paths.position(part)
+            if index is None:
                 raise _not_viable(part, container)
-            index = int(part)
             if index - len(container) > _MAX_PADDING:
                 raise bad_value(f"cannot pad an array to {index} elements")
             while len(container) <= index:
@@ -198,8 +198,10 @@ def _unset_change(_: str, __: Any) -> Change:
         container = _get(document, parts[:-1])
         if isinstance(container, dict):
             container.pop(parts[-1], None)
-        elif isinstance(container, list) and parts[-1].isdigit() and int(parts[-1]) < len(container):
-            container[int(parts[-1])] = None
+        elif isinstance(container, list):
+            place = paths.position(parts[-1])
+            if place is not None and place < len(container):
+                container[place] = None
 
     return change
 

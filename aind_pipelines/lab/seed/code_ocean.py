@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from aind_pipelines.lab.home import CAPSULE_ID
 from aind_pipelines.lab.seed import documented
 from aind_pipelines.lab.seed.model import NOW, Asset, Institute
 from aind_pipelines.lab.seed.vocabulary import CODE_OCEAN_BUCKET
@@ -22,7 +23,7 @@ def fill(institute: Institute) -> None:
     institute.code_ocean = {
         "data_assets": [data_asset(institute, asset) for asset in assets],
         "capsules": [
-            capsule(documented.OWN_CAPSULE, "Session explorer"),
+            capsule(CAPSULE_ID, "Session explorer"),
             capsule(documented.TRIGGER_CAPSULE, "Spike sorting trigger"),
             capsule(documented.SORTING_PIPELINE, "Spike sorting pipeline"),
         ],

@@ -26,8 +26,6 @@ TRIGGER_CAPSULE = "eb5a26e4-a391-4d79-9da5-1ab65b71253f"
 """Capsule through which spike sorting is started (aind-session)."""
 SORTING_PIPELINE = "1f8f159a-7670-47a9-baf1-078905fc9c2e"
 """Pipeline that sorts (aind-session)."""
-OWN_CAPSULE = "5b0c8f6e-93d1-4c5a-8a57-2e1f7c0d9b64"
-"""Capsule of ``OS_CAPSULE_ID`` when the lab's environment names none."""
 
 SESSIONS: tuple[tuple[str, str, datetime, int], ...] = (
     ("ecephys", EPHYS_SUBJECT, datetime(2023, 12, 11, 14, 24, 35), 96),  # noqa: DTZ001 - local, as session ids are

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable, UnexpectedAnswer
-from aind_pipelines.lab.home import HomeError, LabHome
-from aind_pipelines.lab.seed import code_ocean, documented, files, real
+from aind_pipelines.lab.home import CAPSULE_ID, HomeError, LabHome
+from aind_pipelines.lab.seed import code_ocean, files, real
 from aind_pipelines.lab.seed.model import COLLECTION, DATABASES
 from aind_pipelines.lab.seed.real import Unloadable
 
@@ -261,7 +261,7 @@ def _bring_records(
     say("writing files")
     folder = home.seed_dir
     files.add_objects(folder, known.objects)
-    capsule = code_ocean.capsule(documented.OWN_CAPSULE, "Session explorer")
+    capsule = code_ocean.capsule(CAPSULE_ID, "Session explorer")
     files.add_code_ocean(
         folder / "code_ocean.json",
         {"data_assets": _by_id(known.data_assets), "capsules": [capsule], "computations": []},

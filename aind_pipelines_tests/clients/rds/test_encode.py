@@ -53,7 +53,7 @@ _values: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "floats": (ARRAY(Double), st.lists(st.floats(allow_nan=False), max_size=4)),
     "number": (Numeric, st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)),
     "flag": (Boolean, st.booleans()),
-    "zoned": (DateTime(timezone=True), st.datetimes(min_value=datetime(1, 1, 2), timezones=st.just(UTC))),  # noqa: DTZ001
+    "zoned": (DateTime(timezone=True), st.datetimes(min_value=datetime(1, 1, 2), timezones=st.just(UTC))),
     "local": (DateTime(timezone=False), st.datetimes()),
     "day": (Date, st.dates()),
     "clock": (Time, st.times()),
@@ -101,7 +101,7 @@ def test_any_values_come_back_from_postgres_as_they_went_in(engine: Engine, rows
         (Integer, True, "bool"),
         (Boolean, 1, "not int"),
         (Double, "1.0", "not str"),
-        (DateTime(timezone=True), datetime(2024, 1, 1), "no time zone"),  # noqa: DTZ001
+        (DateTime(timezone=True), datetime(2024, 1, 1), "no time zone"),
         (DateTime(timezone=False), datetime(2024, 1, 1, tzinfo=UTC), "has a time zone"),
         (Date, datetime(2024, 1, 1, tzinfo=UTC), "not datetime"),
         (ARRAY(Text), "a string", "not str"),

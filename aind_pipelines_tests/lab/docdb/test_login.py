@@ -67,6 +67,7 @@ def test_the_connection_table_of_the_guide_connects_as_a_member_of_rs0(server: A
 def forwarded(server: Any) -> Iterator[int]:
     """A local port that leads to the server, as an SSH tunnel's does."""
     listener = socket.create_server(("127.0.0.1", 0))
+    opened: list[socket.socket] = []
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         try:
@@ -83,6 +84,7 @@ def forwarded(server: Any) -> Iterator[int]:
             except OSError:
                 return
             far = socket.create_connection(("127.0.0.1", server.port))
+            opened.extend((near, far))
             threading.Thread(target=pump, args=(near, far), daemon=True).start()
             threading.Thread(target=pump, args=(far, near), daemon=True).start()
 
@@ -90,6 +92,8 @@ def forwarded(server: Any) -> Iterator[int]:
     yield listener.getsockname()[1]
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
+    for connection in opened:
+        connection.close()
 
 
 def test_a_direct_connection_through_another_port_stays_on_that_port(server: Any, forwarded: int) -> None:
@@ -99,6 +103,7 @@ def test_a_direct_connection_through_another_port_stays_on_that_port(server: Any
     assert hello["hosts"] == [hello["me"]] == [hello["primary"]]
     assert client.address == ("127.0.0.1", forwarded)
     assert client.server_info()["version"]
+    client.close()
 
 
 def test_retryable_writes_are_refused_with_the_setting_to_add(server: Any) -> None:

@@ -1,0 +1,104 @@
+"""The command as a whole: help, exit codes, and services in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from aind_pipelines.cli import _COMMANDS
+
+ROOT = Path(__file__).parents[2]
+CLI = [sys.executable, "-m", "aind_pipelines.cli"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CLI, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_help_names_every_command() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    assert [name for name in _COMMANDS if name not in result.stdout] == []
+
+
+@pytest.mark.parametrize("command", sorted(_COMMANDS))
+def test_every_command_has_a_help_text(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) > 5
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error() -> None:
+    result = run("no-such-command")
+    assert result.returncode == 2
+    assert "no-such-command" in result.stderr
+
+
+def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_1() -> None:
+    result = run("db", "status", RDS_PORT="many")
+    assert result.returncode == 1
+    assert "RDS_PORT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor_with_nothing_set_says_what_to_set_and_is_content() -> None:
+    result = run("doctor", "--json")
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count('"not configured"') >= 7
+    assert "set DOC_DB_API_HOST" in result.stdout
+
+
+def test_doctor_names_a_bad_connection_and_masks_secrets() -> None:
+    result = run(
+        "doctor",
+        RDS_HOST="127.0.0.1",
+        RDS_PORT="9",
+        RDS_USER="u",
+        RDS_PASSWORD="canary-secret",
+        RDS_DATABASE="d",
+        COLUMNS="200",
+    )
+    assert result.returncode == 1
+    assert "bad" in result.stdout
+    assert "environment (RDS_USER)" in result.stdout
+    assert "canary-secret" not in result.stdout + result.stderr
+
+
+def test_serve_metadata_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    tables = tmp_path / "tables.json"
+    tables.write_text('{"project_names": ["A"]}')
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*CLI, "serve", "metadata", "--port", str(port), "--tables", str(tables)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/project_names", timeout=2)
+                break
+            except requests.ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert answer.json()["data"] == ["A"]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0

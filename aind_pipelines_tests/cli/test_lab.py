@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aind_pipelines.cli import main
+from aind_pipelines.lab.home import SERVICES, LabHome
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["lab", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "env", "seed"])
+def test_each_command_explains_itself_with_its_home(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert "--home" in out
+    assert ".lab" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("up", "no_such_service"),
+        ("down", "no_such_service"),
+        ("up", "docdb", "--sessions", "3"),
+        ("up", "docdb", "--foreground"),
+        ("up", "--foreground", "--sessions", "3"),
+        ("up", "--sessions", "-1"),
+        ("seed",),
+    ],
+)
+def test_wrong_usage_ends_with_2(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = run(capsys, *arguments, "--home", tmp_path / "lab")
+    assert code == 2
+    assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("up", "docdb"), ("down", "docdb"), ("env",), ("seed", "--sessions", "1"), ("status",)]
+)
+def test_without_a_lab_every_command_fails_and_says_how_to_start_one(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, error = run(capsys, *arguments, "--home", tmp_path / "lab")
+    assert code == 1
+    assert f"aind-pipelines lab up --home {tmp_path / 'lab'}" in out + error
+    assert not (tmp_path / "lab").exists()
+
+
+def test_down_without_a_lab_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "down", "--home", tmp_path / "lab")[0] == 0
+
+
+def test_a_home_that_is_a_file_is_named_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    code, _, error = run(capsys, "up", "--home", tmp_path / "file")
+    assert code == 1
+    assert "not a folder" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "option", [("--docdb-uri", "mongodb+srv://u:hidden@h/"), ("--postgres-url", "postgresql://u:hidden@h:port/d")]
+)
+def test_a_malformed_connection_string_fails_without_being_repeated(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, error = run(capsys, "up", *option, "--home", tmp_path / "lab")
+    assert code == 1
+    assert "looks like" in error or "not a number" in error
+    assert "hidden" not in out + error
+
+
+def test_the_status_of_a_stopped_lab_lists_every_service_as_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = LabHome(tmp_path / "lab")
+    home.initialise()
+    code, out, _ = run(capsys, "status", "--json", "--home", home.root)
+    seen = json.loads(out)
+    assert code == 1
+    assert (seen["up"], seen["healthy"]) == (False, False)
+    assert {row["name"]: (row["health"], row["pid"]) for row in seen["services"]} == dict.fromkeys(
+        SERVICES, ("stopped", None)
+    )
+    code, out, _ = run(capsys, "status", "--home", home.root)
+    assert code == 1
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [[name, "stopped"] for name in SERVICES]
+
+
+def test_env_prints_nothing_but_shell_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = LabHome(tmp_path / "lab")
+    home.initialise()
+    code, out, error = run(capsys, "env", "--home", home.root)
+    assert (code, error) == (0, "")
+    assert all(not line or line.startswith(("export ", "unset ", "#")) for line in out.splitlines())
