@@ -162,12 +162,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> Iterator[str]:
-    """A database of this test's own."""
-    name = f"test_{secrets.token_hex(6)}"
+    """A database that holds nothing but what this test makes."""
+    yield "postgres"
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.execute(
+            "DO $$ DECLARE made text; BEGIN "
+            "FOR made IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' "
+            "LOOP EXECUTE format('DROP SCHEMA %I CASCADE', made); END LOOP; "
+            "EXECUTE 'CREATE SCHEMA public'; EXECUTE 'GRANT USAGE ON SCHEMA public TO PUBLIC'; END $$"
+        )
 
 
 @pytest.fixture

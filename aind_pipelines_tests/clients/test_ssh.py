@@ -72,10 +72,14 @@ def test_an_unreachable_bastion_is_named() -> None:
 
 
 def test_something_that_is_no_bastion_is_named(docdb: DocDBServer) -> None:
+    def answer(server: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400\r\n\r\n")
+
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(
-            target=lambda: [server.accept()[0].sendall(b"HTTP/1.1 400\r\n\r\n") for _ in "12"], daemon=True
-        ).start()
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
         port = server.getsockname()[1]
         with pytest.raises(ServiceUnavailable, match="no SSH session"):
             Tunnel(host="127.0.0.1", port=port, username="u", password=SecretStr("p"), target=("h", 1)).start()

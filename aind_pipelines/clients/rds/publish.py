@@ -185,6 +185,8 @@ def _cursor(connection: Connection) -> Iterator[Cursor]:
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
         raise RdsError(f"publishing needs the psycopg driver (postgresql+psycopg), not {connection.engine.driver}.")
+    if driver.autocommit:
+        raise RdsError("publishing needs transactions; this connection commits every statement (AUTOCOMMIT).")
     with driver.cursor() as cursor:
         yield cursor
 

@@ -3,6 +3,7 @@
 Their host name is made to lead to the lab's gateway, behind a TLS front on a free port.
 """
 
+import contextlib
 import datetime as dt
 import socket
 import ssl
@@ -76,12 +77,21 @@ def _certificate(home: Path) -> tuple[Path, Path]:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the other direction may have ended first
         while data := source.recv(65536):
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # the other direction ended first
+
+
+def _relay(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    with (
+        context.wrap_socket(plain, server_side=True) as inside,
+        socket.create_connection(("127.0.0.1", port)) as outside,
+    ):
+        back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
+        back.start()
+        _pump(inside, outside)
+        back.join()
 
 
 def _serve(server: socket.socket, context: ssl.SSLContext, port: int) -> None:
@@ -90,10 +100,7 @@ def _serve(server: socket.socket, context: ssl.SSLContext, port: int) -> None:
             plain, _ = server.accept()
         except OSError:
             return
-        inside = context.wrap_socket(plain, server_side=True)
-        outside = socket.create_connection(("127.0.0.1", port))
-        threading.Thread(target=_pump, args=(inside, outside), daemon=True).start()
-        threading.Thread(target=_pump, args=(outside, inside), daemon=True).start()
+        threading.Thread(target=_relay, args=(plain, context, port), daemon=True).start()
 
 
 @pytest.fixture

@@ -476,3 +476,10 @@ def test_another_driver_is_refused_by_name(postgres: PostgresServer, database: s
     with pytest.raises(RdsError, match="psycopg2"):
         publish(other, assets, [_row("a")], key=["id"])
     other.dispose()
+
+
+def test_a_connection_that_commits_every_statement_is_refused(engine: Engine, assets: Table) -> None:
+    publish(engine, assets, [_row("a")], key=["id"])
+    with pytest.raises(RdsError, match="AUTOCOMMIT"):
+        publish(engine.execution_options(isolation_level="AUTOCOMMIT"), assets, [_row("b")], key=["id"])
+    assert _read(engine, assets) == {"a": 0}
