@@ -249,6 +249,9 @@ class DocDBSource(_PolicyModel):
 
     database: str = "metadata_index"
     collection: str = "data_assets"
+    api_version: Literal["v1", "v2"] | None = Field(
+        default=None, description="API version in the gateway's paths; default: DOC_DB_API_VERSION"
+    )
 
 
 class DocDBPolicy(_PolicyModel):

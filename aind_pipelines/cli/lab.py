@@ -192,7 +192,4 @@ def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None
     records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
-    try:
-        fill(home, sessions=sessions, number=number, records=records)
-    except FileNotFoundError as error:
-        raise LabError(str(error)) from None
+    fill(home, sessions=sessions, number=number, records=records)

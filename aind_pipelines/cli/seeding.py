@@ -21,10 +21,17 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
         sessions: Sessions to generate; None generates none.
         number: Seed number of the generator.
         records: Folder of real DocDB records, or None.
+
+    Raises:
+        LabError: `records` is no folder, or holds no records.
     """
+    from aind_pipelines.lab.home import LabError
     from aind_pipelines.lab.seed import seed
 
-    report = seed(home, sessions=sessions, seed=number, records=records, progress=_say)
+    try:
+        report = seed(home, sessions=sessions, seed=number, records=records, progress=_say)
+    except FileNotFoundError as error:
+        raise LabError(str(error)) from None
     for unloadable in report.unloadable:
         click.echo(f"not loaded: {unloadable}", err=True)
     for name in report.without_files:

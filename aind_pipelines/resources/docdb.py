@@ -1,12 +1,16 @@
 """DocDB: metadata records, through the REST gateway or directly over SSH."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from aind_pipelines.resources.base import Resource
 from aind_pipelines.settings import DocDBSource, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from aind_pipelines.clients.docdb import DocumentDbSSHClient, MetadataDbClient
 
 
 class DocDBResource(Resource):
@@ -14,44 +18,44 @@ class DocDBResource(Resource):
 
     api_host: str | None = Field(default=None, description="REST gateway; default: DOC_DB_API_HOST")
 
-    def iter_records(self, source: DocDBSource, *, page_size: int) -> Iterator[Mapping[str, Any]]:
-        """Every record of one collection in ``_id`` order, each exactly once.
+    @contextmanager
+    def client(self, source: DocDBSource) -> "Iterator[MetadataDbClient | DocumentDbSSHClient]":
+        """A client of one collection, closed at the end of the block.
 
         Raises:
             SettingsError: Neither the gateway nor the direct connection is configured.
-            ServiceError: DocDB cannot be reached or refuses; an outage is never an empty collection.
+            ServiceError: DocDB cannot be reached or refuses.
         """
+        from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials, MetadataDbClient
+
         settings = load_settings(doc_db_api_host=self.api_host)
         if settings.doc_db_api_host is not None:
-            from aind_pipelines.clients.docdb import MetadataDbClient
-
-            client = MetadataDbClient(
-                host=settings.doc_db_api_host, database=source.database, collection=source.collection
-            )
-            yield from client.iter_records(page_size=page_size)
+            with MetadataDbClient(
+                host=settings.doc_db_api_host,
+                database=source.database,
+                collection=source.collection,
+                version=source.api_version or settings.doc_db_api_version,
+            ) as gateway:
+                yield gateway
         elif settings.doc_db_host is not None:
-            from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials
-
             credentials = DocumentDbSSHCredentials(database=source.database, collection=source.collection)
             with DocumentDbSSHClient(credentials=credentials) as direct:
-                yield from direct.iter_records(page_size=page_size)
+                yield direct
         else:
             raise SettingsError(
                 "DocDB is not configured: set DOC_DB_API_HOST (REST gateway), or DOC_DB_HOST and the other DOC_DB_* "
                 "names (direct connection over SSH)."
             )
 
+    def iter_records(self, source: DocDBSource, *, page_size: int) -> Iterator[Mapping[str, Any]]:
+        """Every record of one collection in ``_id`` order, each exactly once; raises as `client` does.
+
+        An outage is never an empty collection.
+        """
+        with self.client(source) as client:
+            yield from client.iter_records(page_size=page_size)
+
     def count(self, source: DocDBSource) -> int:
-        """How many records the collection holds now."""
-        settings = load_settings(doc_db_api_host=self.api_host)
-        if settings.doc_db_api_host is not None:
-            from aind_pipelines.clients.docdb import MetadataDbClient
-
-            return MetadataDbClient(
-                host=settings.doc_db_api_host, database=source.database, collection=source.collection
-            ).count()
-        from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials
-
-        credentials = DocumentDbSSHCredentials(database=source.database, collection=source.collection)
-        with DocumentDbSSHClient(credentials=credentials) as direct:
-            return int(direct.collection.count_documents({}))
+        """How many records the collection holds now; raises as `client` does."""
+        with self.client(source) as client:
+            return client.count()

@@ -96,6 +96,7 @@ def seed(
     seed: int = 0,
     records: Path | None = None,
     progress: Progress | None = None,
+    make: Callable[[int, int], Institute] | None = None,
 ) -> SeedReport:
     """Bring a made-up institute, real records, or both into a lab that is up.
 
@@ -105,6 +106,7 @@ def seed(
         seed: The number they are made up from.
         records: Folder of real records, one DocDB record per ``*.json``.
         progress: Told what is being done, a line at a time.
+        make: Makes the institute from `sessions` and `seed`; `institute.generate` when not given.
 
     Raises:
         SeedRefused: There is nothing to do, the home holds another made-up institute, or another seed is running.
@@ -130,7 +132,7 @@ def seed(
             else:
                 marker["generated"] = wanted | {"done": False}
                 _write_marker(home, marker)
-                counts = _bring_institute(home, sessions, seed, say)
+                counts = _bring_institute(home, sessions, seed, make, say)
                 marker["generated"] = wanted | {"done": True, "counts": counts}
                 _write_marker(home, marker)
                 report.changed = True
@@ -216,11 +218,13 @@ def _alone(home: LabHome) -> Iterator[None]:
 # --- a made-up institute ---------------------------------------------------------------------------------------------
 
 
-def _bring_institute(home: LabHome, sessions: int, seed: int, say: Progress) -> dict[str, int]:
+def _bring_institute(
+    home: LabHome, sessions: int, seed: int, make: Callable[[int, int], Institute] | None, say: Progress
+) -> dict[str, int]:
     from aind_pipelines.lab.seed.institute import generate
 
     say(f"making up {sessions} sessions from seed {seed}")
-    institute = generate(sessions, seed)
+    institute = (make or generate)(sessions, seed)
     say("writing files")
     folder = home.seed_dir
     files.write(folder / "troubles.json", files.as_json(institute.troubles))
