@@ -45,20 +45,20 @@ distclean: clean  ## clean, and remove what was installed
 	@rm -rf $(VENV) .peers
 
 print-python: python
-	@echo $(PYTHON)
+	@echo "$(PYTHON)"
 
 python:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "error: no Python 3.11, 3.12 or 3.13 found. Install one (Debian, Ubuntu: apt install python3 python3-venv)," >&2; \
 		echo "       or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		v=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "error: $(PYTHON) has no venv module. Install the package that brings it" >&2; \
 		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)." >&2; exit 1; }
 
 $(VENV)/bin/python: | python
 	@echo "creating $(VENV)"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "error: the virtual environment could not be created; see above (disk full? no write permission?)" >&2; exit 1; }
 
 # $(1): extras
@@ -79,7 +79,7 @@ $(VENV)/.dev-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 # Peers that cannot share our environment get one of their own.
 .peers/%/.installed: aind_pipelines_tests/peers/%.txt | python
 	@echo "installing the peer $* into an environment of its own"
-	@rm -rf .peers/$* && mkdir -p .peers && $(PYTHON) -m venv .peers/$*
+	@rm -rf .peers/$* && mkdir -p .peers && "$(PYTHON)" -m venv .peers/$*
 	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf .peers/$*; \
 		echo "error: installing the peer $* failed; see above. Check the network, then run make again." >&2; exit 1; }
 	@touch $@

@@ -38,7 +38,7 @@ class SessionDeposits:
         already_there: Resources that were there before.
         refused: Sources that the archive refused; each is a finding.
         bytes: Bytes of content deposited.
-        held: Resources of these months that the ledger holds now.
+        held_by_month: Resources that the ledger holds now, for each of these months.
         findings_by_code: Standing findings of these months.
     """
 
@@ -46,7 +46,7 @@ class SessionDeposits:
     already_there: int = 0
     refused: int = 0
     bytes: int = 0
-    held: int = 0
+    held_by_month: dict[date, int] = field(default_factory=dict)
     findings_by_code: Counter[str] = field(default_factory=Counter)
 
 
@@ -111,16 +111,13 @@ def deposit_sessions(
             outcome.findings_by_code += record_findings(
                 connection, archive_findings, findings, scope=f"deposits {month:%Y-%m}", run_id=run_id
             )
-        outcome.held = (
-            connection.scalar(
-                select(func.count())
-                .select_from(
-                    archive_copies.join(session_assets, archive_copies.c.session_id == session_assets.c.session_id)
-                )
-                .where(archive_copies.c.archive == name, session_assets.c.month.in_(months))
-            )
-            or 0
-        )
+        held: Sequence[Any] = connection.execute(
+            select(session_assets.c.month, func.count(archive_copies.c.id))
+            .join_from(session_assets, archive_copies, archive_copies.c.session_id == session_assets.c.session_id)
+            .where(archive_copies.c.archive == name, session_assets.c.month.in_(months))
+            .group_by(session_assets.c.month)
+        ).all()
+        outcome.held_by_month = dict.fromkeys(months, 0) | dict(held)
     return outcome
 
 

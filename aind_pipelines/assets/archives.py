@@ -48,14 +48,17 @@ def session_deposits(
             run_id=context.run_id,
         )
     context.log.info(str(result))
+    for month, held in result.held_by_month.items():
+        context.add_asset_metadata({"dagster/row_count": held}, partition_key=month.isoformat())
     return dg.MaterializeResult(
         metadata=outcome(
-            rows=result.held,
+            rows=None,
             changed=result.deposited,
             findings=result.findings_by_code,
             bytes_read=result.bytes,
             already_there=result.already_there,
             refused=result.refused,
+            months_in_this_run=len(context.partition_keys),
         )
     )
 

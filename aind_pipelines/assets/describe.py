@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def outcome(
     *,
-    rows: int,
+    rows: int | None,
     changed: int,
     findings: Mapping[str, int] | None = None,
     bytes_read: int | None = None,
@@ -25,7 +25,7 @@ def outcome(
     """Metadata of a materialization.
 
     Args:
-        rows: What the asset holds after the run.
+        rows: What the asset holds after the run; None where each partition tells its own.
         changed: Rows (or resources) this run inserted, updated or removed.
         findings: Standing findings of this run's scope, by code.
         bytes_read: Bytes of content the run read, where content was read.
@@ -33,12 +33,9 @@ def outcome(
         more: Further metadata.
     """
     counts = dict(findings or {})
-    metadata: dict[str, Any] = {
-        "dagster/row_count": rows,
-        "changed": changed,
-        "findings": sum(counts.values()),
-        **more,
-    }
+    metadata: dict[str, Any] = {"changed": changed, "findings": sum(counts.values()), **more}
+    if rows is not None:
+        metadata["dagster/row_count"] = rows
     if bytes_read is not None:
         metadata["bytes"] = bytes_read
     if counts:

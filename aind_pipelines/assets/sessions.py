@@ -37,7 +37,13 @@ def session_assets(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Ma
         result = resolve_months(engine, months_of(context), run_id=context.run_id)
     context.log.info(f"{result.sessions} sessions, {result.changed} changed")
     for month, sessions in result.sessions_by_month.items():
-        context.add_asset_metadata({"sessions": sessions}, partition_key=month.isoformat())
+        context.add_asset_metadata({"dagster/row_count": sessions}, partition_key=month.isoformat())
     return dg.MaterializeResult(
-        metadata=outcome(rows=result.sessions, changed=result.changed, findings=result.findings_by_code, table=table)
+        metadata=outcome(
+            rows=None,
+            changed=result.changed,
+            findings=result.findings_by_code,
+            table=table,
+            months_in_this_run=len(context.partition_keys),
+        )
     )

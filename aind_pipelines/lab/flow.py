@@ -19,6 +19,7 @@ from aind_pipelines.jobs import FLOW
 from aind_pipelines.partitions import archives, months
 
 StageEvent = Literal["started", "finished", "failed"]
+_ROW_COUNT = "dagster/row_count"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -171,10 +172,11 @@ def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, 
     ]
     if not materialized and not failures:
         return None
-    # A run over many partitions records the same metadata for each of them.
+    # A run over many partitions records the same metadata for each of them, but for the row count.
     metadata: dict[str, Any] = {}
     if materialized:
         metadata = {name: value.value for name, value in materialized[0].metadata.items()}
+    rows: list[Any] = [event.metadata[_ROW_COUNT].value for event in materialized if _ROW_COUNT in event.metadata]
     graph = job.asset_layer.asset_graph
     checks = tuple(
         CheckOutcome(
@@ -190,7 +192,7 @@ def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, 
     return Stage(
         name=step,
         seconds=watch.seconds(step),
-        rows=metadata.get("dagster/row_count"),
+        rows=sum(rows) if rows else None,
         changed=metadata.get("changed", 0),
         findings=metadata.get("findings", 0),
         bytes=metadata.get("bytes"),
