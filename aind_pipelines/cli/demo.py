@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from aind_pipelines.lab.home import LabHome
 
 
+_NEEDED_BYTES = 64 * 2**20
+"""Free disk space below which a run would stop half-way."""
+
+
 @click.command()
 @home_option
 @click.option("--records", type=click.Path(path_type=Path), help="folder of real DocDB records (*.json) to load")
@@ -61,6 +65,7 @@ def demo(
         on_progress=lambda text: messages.print(f"[dim]lab:[/] {text}", highlight=False),
     )
     try:
+        lab_home.check(_NEEDED_BYTES)
         fill_if_empty(lab_home, sessions=sessions, number=seed_number, records=records)
         stages = _run(lab_home, messages)
         ok = bool(stages) and all(stage.ok for stage in stages)
@@ -91,13 +96,13 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     import dagster as dg
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    from aind_pipelines.lab.flow import StageEvent, run_flow, stage_count
+    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, stage_count
     from aind_pipelines.settings import load_policy
 
     stages: list[Stage] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        dg.DagsterInstance.from_config(str(home.dagster_home)) as instance,
+        open_instance(home) as instance,
         Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as progress,
     ):
         task = progress.add_task("flow", total=stage_count())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from dagster import DagsterEventType, DagsterInstance
 
 from aind_pipelines.definitions import build_defs
 from aind_pipelines.jobs import FLOW
+from aind_pipelines.lab.home import LabError, LabHome
 from aind_pipelines.partitions import archives, months
 
 StageEvent = Literal["started", "finished", "failed"]
@@ -91,6 +93,27 @@ class _Watch:
     def running(self) -> str | None:
         """The step that started and did not end: where an interrupted run was."""
         return next((step for step in reversed(self.started) if step not in self.ended), None)
+
+
+@contextmanager
+def open_instance(home: LabHome) -> Iterator[DagsterInstance]:
+    """The lab's Dagster instance, open until the end of the block.
+
+    Raises:
+        LabError: Its storage in the lab's Postgres cannot be used.
+    """
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with DagsterInstance.from_config(str(home.dagster_home)) as instance:
+            yield instance
+    except (DagsterPostgresException, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        raise LabError(
+            f"Dagster's storage in Postgres cannot be used: {_first_line(cause)}. See {home.log('postgres')}; "
+            "is the disk full, or Postgres held down?"
+        ) from error
 
 
 def stage_count() -> int:

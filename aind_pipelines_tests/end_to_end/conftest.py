@@ -17,6 +17,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SESSIONS = 12
+STAGES = (
+    "docdb_records",
+    "data_assets",
+    "subjects",
+    "subject_answers",
+    "code_ocean_index",
+    "s3_index",
+    "session_assets",
+    "session_deposits",
+    "archive_fixity",
+    "flow_report",
+)
+"""The assets of the flow, in its order."""
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aind_pipelines_tests.end_to_end.conftest import ROOT, SESSIONS, FirstDemo, Lab
+from aind_pipelines_tests.end_to_end.conftest import ROOT, SESSIONS, STAGES, FirstDemo, Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-STAGES = (
-    "docdb_records",
-    "data_assets",
-    "subjects",
-    "subject_answers",
-    "code_ocean_index",
-    "s3_index",
-    "session_assets",
-    "session_deposits",
-    "archive_fixity",
-    "flow_report",
-)
 
 
 def test_the_first_demo_runs_every_stage_and_ends_well(first_demo: FirstDemo) -> None:

@@ -15,22 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from aind_pipelines_tests.end_to_end.conftest import ROOT, Lab
+from aind_pipelines_tests.end_to_end.conftest import ROOT, STAGES, Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ASSETS = (
-    "docdb_records",
-    "data_assets",
-    "subjects",
-    "subject_answers",
-    "code_ocean_index",
-    "s3_index",
-    "session_assets",
-    "session_deposits",
-    "archive_fixity",
-    "flow_report",
-)
 _LAUNCH = """mutation($b: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $b) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 _BACKFILL = """query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill {
@@ -97,7 +85,7 @@ def test_the_daemon_finds_archives_and_a_backfill_over_all_assets_runs_the_flow(
     _until(ticks, 120)
     assert "FAILURE" not in ticks()
     before = lab.sql("select count(*) from archive.checks")[0][0]
-    launched = ui.ask(_LAUNCH, b={"assetSelection": [{"path": [name]} for name in ASSETS], "allPartitions": True})
+    launched = ui.ask(_LAUNCH, b={"assetSelection": [{"path": [name]} for name in STAGES], "allPartitions": True})
     backfill = launched["launchPartitionBackfill"]["backfillId"]
 
     def ended() -> dict[str, Any] | None:
@@ -106,5 +94,5 @@ def test_the_daemon_finds_archives_and_a_backfill_over_all_assets_runs_the_flow(
 
     state = _until(ended, 420)
     assert state["status"] == "COMPLETED_SUCCESS", state
-    assert {path["path"][0] for run in state["runs"] for path in run["assetSelection"]} == set(ASSETS)
+    assert {path["path"][0] for run in state["runs"] for path in run["assetSelection"]} == set(STAGES)
     assert lab.sql("select count(*) from archive.checks")[0][0] == before + 1
