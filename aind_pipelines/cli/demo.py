@@ -96,26 +96,28 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     import dagster as dg
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, stage_count
+    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, stage_names
     from aind_pipelines.settings import load_policy
 
     stages: list[Stage] = []
+    names = stage_names()
+    interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         open_instance(home) as instance,
-        Progress(*columns, console=messages, disable=not messages.is_terminal, transient=True) as progress,
+        Progress(*columns, console=messages, disable=not interactive, transient=True) as progress,
     ):
-        task = progress.add_task("flow", total=stage_count())
+        task = progress.add_task("flow", total=len(names))
 
         def on_event(event: StageEvent, step: str) -> None:
-            if messages.is_terminal:
+            if event == "finished" and step in names:
+                progress.advance(task)
+            if interactive:
                 progress.update(task, description=step)
             elif event != "finished":
                 messages.print(f"stage {step} {event}", highlight=False)
 
-        for stage in run_flow(instance, sorted(load_policy().archives), on_event=on_event):
-            stages.append(stage)
-            progress.advance(task)
+        stages.extend(run_flow(instance, sorted(load_policy().archives), on_event=on_event))
     return stages
 
 
