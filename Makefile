@@ -25,7 +25,7 @@ test: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed
 	@$(RUN) pytest
 
 soak: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed  ## the same with the long counts
-	@AIND_PIPELINES_SOAK=1 $(RUN) pytest
+	@AIND_PIPELINES_SOAK=1 $(RUN) pytest --timeout 7200
 
 check: $(VENV)/.dev-installed  ## format, lint, types, import rules and definitions
 	$(RUN) ruff format --check .

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from aind_pipelines_tests.counts import SOAK
 
 _PASSED_ON = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "CI", "PYTHONPATH", "PYTEST_VERSION"}
 _PREFIXES = ("AIND_PIPELINES_RECORDS", "AIND_PIPELINES_SOAK", "AIND_PIPELINES_SCHEMA_PYTHON", "PYTEST_")
@@ -31,6 +34,19 @@ def _isolate() -> None:
 
 
 _isolate()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle hypothesis' seed before it does, so that it can be told and a run be repeated."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Tell the seed of the randomised tests."""
+    seed = config.option.hypothesis_seed
+    return f"randomised tests: seed {seed} (again with --hypothesis-seed={seed}), {'long' if SOAK else 'short'} counts"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

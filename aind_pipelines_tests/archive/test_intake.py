@@ -21,6 +21,7 @@ from aind_pipelines.archive.intake import (
     read_member,
 )
 from aind_pipelines.clients.errors import ServiceUnavailable
+from aind_pipelines_tests.counts import examples
 
 pytest.importorskip("moto")
 
@@ -250,7 +251,7 @@ def test_a_member_that_comes_during_the_reading_changes_the_fingerprint(tmp_path
     assert source.scan().fingerprint != before.fingerprint
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.dictionaries(
         st.from_regex(r"[a-z]{1,2}(/[a-z.=]{1,3}x)?", fullmatch=True), st.binary(max_size=20), min_size=1, max_size=5

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from aind_pipelines_tests.counts import SOAK
 from aind_pipelines_tests.end_to_end.conftest import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -102,7 +103,8 @@ def test_a_clean_institute_yields_no_finding(tmp_path: Path) -> None:
         assert clean.troubles() == {} or not any(clean.troubles().values())
 
 
-def test_troubles_planted_at_random_are_found_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(8 if SOAK else 1))
+def test_troubles_planted_at_random_are_found_and_nothing_else(tmp_path: Path, attempt: int) -> None:
     from aind_pipelines.lab.seed.troubles import TROUBLES
 
     number = random.SystemRandom().randrange(10**6)

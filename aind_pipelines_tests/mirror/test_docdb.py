@@ -25,6 +25,7 @@ from aind_pipelines.mirror.docdb import MirrorBusy, PassRefused, ingest
 from aind_pipelines.records.hashing import content_hash
 from aind_pipelines.records.normalise import normalise
 from aind_pipelines.tables.schema import docdb_findings, docdb_records
+from aind_pipelines_tests.counts import examples
 from aind_pipelines_tests.records.shapes import SHAPES
 from aind_pipelines_tests.records.strategies import JSON_VALUES, TEXTS, damaged_records
 
@@ -304,7 +305,7 @@ def test_memory_does_not_grow_with_the_number_of_records(engine: Engine) -> None
     assert peaks[1] < peaks[0] * 1.5
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(damaged_records(), min_size=1, max_size=4)
     | st.lists(st.dictionaries(TEXTS, JSON_VALUES, max_size=4), min_size=1, max_size=4)

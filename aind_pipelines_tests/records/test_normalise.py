@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from aind_pipelines.records.canonical import UNSTORABLE_TEXT
 from aind_pipelines.records.normalise import NormalisedRecord, normalise, record_version
+from aind_pipelines_tests.counts import examples
 from aind_pipelines_tests.records.real import real_records
 from aind_pipelines_tests.records.shapes import SHAPES
 from aind_pipelines_tests.records.strategies import RECORDS
@@ -269,7 +270,7 @@ def test_the_record_version_follows_from_the_content(record: object, version: st
     assert record_version(record) == version
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(RECORDS)
 def test_nothing_makes_it_raise_and_what_it_reads_can_be_stored(record: object) -> None:
     found = normalise(record)

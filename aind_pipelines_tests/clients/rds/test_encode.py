@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from aind_pipelines.clients.rds import BadValue, publish
 from aind_pipelines.clients.rds.encode import NULL, cell_for
+from aind_pipelines_tests.counts import examples
 
 _storable = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 _finite = st.floats(-1e15, 1e15)  # beyond, jsonb gives a whole float back as an exact integer
@@ -74,7 +75,9 @@ _row = st.fixed_dictionaries({name: st.none() | values for name, (_, values) in 
 
 @given(rows=st.lists(_row, min_size=1, max_size=8))
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_values_come_back_from_postgres_as_they_went_in(engine: Engine, rows: list[dict[str, Any]]) -> None:
     table = _everything()

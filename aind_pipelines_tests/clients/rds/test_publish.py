@@ -41,6 +41,7 @@ from aind_pipelines.clients.rds import (
 )
 from aind_pipelines.tables.schema import data_assets
 from aind_pipelines_tests.clients.servers import PostgresServer
+from aind_pipelines_tests.counts import examples
 
 HOSTILE = 'order "by" %s; drop'
 
@@ -106,7 +107,7 @@ def test_rows_become_the_table_and_only_what_differs_is_written(engine: Engine, 
     after=st.dictionaries(st.text("ab", min_size=1, max_size=2), st.none() | st.integers(0, 2), max_size=6),
     delete=st.booleans(),
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_result_counts_what_a_dictionary_would_say(
     engine: Engine, before: dict[str, int | None], after: dict[str, int | None], delete: bool
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aind_pipelines_tests.counts import examples
+
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.5]) | st.sampled_from("abc")
 field_values = scalars | st.lists(scalars, max_size=3)
 documents = st.lists(
@@ -79,7 +81,9 @@ def expected(stored: list[dict[str, Any]], query: Any, path: str, direction: int
     limit=st.integers(0, 8),
 )
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_ranges_sorts_skips_and_limits_agree_with_plain_python(
     collection: Any,
@@ -117,7 +121,9 @@ def test_ranges_sorts_skips_and_limits_agree_with_plain_python(
     wanted=st.sampled_from(["a", "b", 1, True, 0.5]),
 )
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_indexes_follow_every_change(
     collection: Any,

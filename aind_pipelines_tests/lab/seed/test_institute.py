@@ -23,6 +23,7 @@ from aind_pipelines.lab.seed.institute import MINIMUM_SESSIONS, generate
 from aind_pipelines.lab.seed.model import NOW, V1_DATABASE, V2_DATABASE, Institute, local
 from aind_pipelines.lab.seed.troubles import TROUBLES, plant
 from aind_pipelines.records.normalise import normalise
+from aind_pipelines_tests.counts import examples
 from aind_pipelines_tests.lab.seed.scan import scan, stale_metadata_files
 
 TWIN_FIELDS = (
@@ -112,7 +113,7 @@ def test_a_hundred_sessions_have_every_kind_of_trouble(troubled: Institute) -> N
     assert all(len(keys) == len(set(keys)) for keys in troubled.troubles.values())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=st.dictionaries(st.sampled_from(sorted(TROUBLES)), st.integers(0, 3), max_size=6),
     seed=st.integers(0, 10**6),

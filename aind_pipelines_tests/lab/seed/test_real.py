@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aind_pipelines.lab.seed import real
 from aind_pipelines.lab.seed.model import V1_DATABASE, V2_DATABASE
+from aind_pipelines_tests.counts import examples
 
 
 def record(**more: Any) -> dict[str, Any]:
@@ -159,7 +160,7 @@ SHAPES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents=st.lists(SHAPES | JSON, min_size=1, max_size=4))
 def test_any_json_either_loads_or_is_listed(tmp_path_factory: pytest.TempPathFactory, documents: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("records")
