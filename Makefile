@@ -10,7 +10,7 @@ SCHEMA_PEER := .peers/aind-data-schema
 ACCESS_PEER := .peers/aind-data-access-api
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test soak check bench clean distclean python print-python
+.PHONY: help demo ui test soak check bench clean distclean python print-python made-anew
 
 help:  ## list these
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -56,23 +56,33 @@ python:
 		echo "error: $(PYTHON) has no venv module. Install the package that brings it" >&2; \
 		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)." >&2; exit 1; }
 
-$(VENV)/bin/python: | python
-	@echo "creating $(VENV)"
-	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "error: the virtual environment could not be created; see above (disk full? no write permission?)" >&2; exit 1; }
+# An environment whose making or filling was cut off, or that was moved (scripts hold its path), is made anew.
+VENV_USABLE := $(shell [ ! -e $(VENV)/.installing ] && [ "$$(cat $(VENV)/.made-in 2>/dev/null)" = "$$(pwd -P)" ] \
+	&& $(VENV)/bin/python -c '' 2>/dev/null && echo yes)
+
+$(VENV)/.made-in: $(if $(VENV_USABLE),,made-anew) | python
+	@if [ -e $@ ] || ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
+		echo "creating $(VENV)" && rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: the virtual environment could not be created; see above (disk full? no write permission?)" >&2; exit 1; }; fi
+	@pwd -P >$@
+
+made-anew:
 
 # $(1): extras
 define install
 	@echo "installing ($(1)); the first time this takes some minutes"
+	@touch $(VENV)/.installing
 	@$(RUN) pip install --quiet --use-pep517 --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]" || { \
+		rm -f $(VENV)/.installing; \
 		echo "error: the installation failed; see above. Check the network and free disk space, then run make again." >&2; exit 1; }
+	@rm -f $(VENV)/.installing
 endef
 
-$(VENV)/.lab-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.lab-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	$(call install,lab)
 	@touch $@
 
-$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	$(call install,dev)
 	@touch $@ $(VENV)/.lab-installed
 

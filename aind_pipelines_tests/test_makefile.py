@@ -1,0 +1,127 @@
+"""The Makefile's set-up, run by make itself with a stand-in for Python that only notes what it is asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TARGET = ".venv/.lab-installed"
+
+# Answers the version and module checks, makes an "environment" whose python is this script again, and installs.
+_PYTHON = """#!/bin/sh
+echo "$*" >>"$NOTES"
+case "$1 $2" in
+    "-m venv") [ -z "$NO_VENV" ] || exit 1; mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+    "-m pip") [ "$3" != install ] || sleep "${INSTALL_SECONDS:-0}"; exit "${PIP_EXIT:-0}";;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with the Makefile."""
+
+    folder: Path
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        environment = {"PATH": os.environ["PATH"], "NOTES": str(self.folder / "notes"), **variables}
+        return subprocess.Popen(
+            ["make", f"PYTHON={self.folder.parent / 'python'}", *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def make(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        process = self.start(*arguments, **variables)
+        output, _ = process.communicate(timeout=30)
+        return process.returncode, output
+
+    def asked(self, what: str) -> int:
+        notes = self.folder / "notes"
+        return sum(line.startswith(what) for line in notes.read_text().splitlines()) if notes.exists() else 0
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    if shutil.which("make") is None:
+        pytest.skip("no make here")
+    (tmp_path / "python").write_text(_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    return Checkout(folder)
+
+
+def test_a_second_make_installs_nothing(checkout: Checkout) -> None:
+    assert checkout.make(TARGET)[0] == 0
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (1, 1)
+    assert checkout.make(TARGET)[0] == 0
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (1, 1)
+
+
+def test_an_install_that_was_killed_is_made_anew(checkout: Checkout) -> None:
+    process = checkout.start(TARGET, INSTALL_SECONDS="60")
+    deadline = time.monotonic() + 20
+    while not checkout.asked("-m pip install"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    left_over = checkout.folder / ".venv" / "half a package"
+    left_over.touch()
+    code, output = checkout.make(TARGET)
+    assert code == 0, output
+    assert not left_over.exists()
+    assert checkout.asked("-m venv") == 2
+
+
+def test_an_environment_without_pip_is_made_anew(checkout: Checkout) -> None:
+    (checkout.folder / ".venv" / "bin").mkdir(parents=True)
+    (checkout.folder / ".venv" / "bin" / "python").symlink_to("/nonexistent/python")
+    code, output = checkout.make(TARGET)
+    assert code == 0, output
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (1, 1)
+
+
+def test_an_environment_that_somebody_made_is_kept(checkout: Checkout) -> None:
+    own = checkout.folder / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    shutil.copy(checkout.folder.parent / "python", own)
+    assert checkout.make(TARGET)[0] == 0
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (0, 1)
+
+
+def test_a_moved_checkout_gets_an_environment_of_its_own(checkout: Checkout) -> None:
+    assert checkout.make(TARGET)[0] == 0
+    moved = Checkout(checkout.folder.rename(checkout.folder.with_name("moved to here")))
+    assert moved.make(TARGET)[0] == 0
+    assert moved.asked("-m venv") == 2
+
+
+def test_an_install_that_fails_says_what_to_do_and_keeps_what_it_has(checkout: Checkout) -> None:
+    code, output = checkout.make(TARGET, PIP_EXIT="1")
+    assert code == 2
+    assert "Check the network" in output
+    assert checkout.make(TARGET)[0] == 0
+    assert checkout.asked("-m venv") == 1
+
+
+def test_an_environment_that_cannot_be_made_leaves_nothing(checkout: Checkout) -> None:
+    code, output = checkout.make(TARGET, NO_VENV="1")
+    assert code == 2
+    assert "could not be created" in output
+    assert not (checkout.folder / ".venv").exists()
