@@ -58,11 +58,12 @@ def demo(
     started = time.monotonic()
     messages = Console(stderr=True)
     lab_home = open_home(home)
-    ours = control.ensure_up(
+    control.ensure_up(
         lab_home,
         docdb_uri=docdb_uri,
         postgres_url=postgres_url,
         on_progress=lambda text: messages.print(f"[dim]lab:[/] {text}", highlight=False),
+        while_used=True,
     )
     try:
         lab_home.check(_NEEDED_BYTES)
@@ -75,8 +76,7 @@ def demo(
 
             serve_ui(lab_home, 3000)
     finally:
-        if ours:
-            control.stop(lab_home)
+        control.leave(lab_home)
     if ok and not ui:
         click.echo(f"Look at it: {_ui_command(home)}   (Dagster UI on this lab)")
     return 0 if ok else 1

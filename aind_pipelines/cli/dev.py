@@ -32,18 +32,18 @@ def dev(home: Path, port: int, docdb_uri: str | None, postgres_url: str | None) 
     from aind_pipelines.lab import control
 
     lab_home = open_home(home)
-    ours = control.ensure_up(
+    control.ensure_up(
         lab_home,
         docdb_uri=docdb_uri,
         postgres_url=postgres_url,
         on_progress=lambda text: click.echo(f"lab: {text}", err=True),
+        while_used=True,
     )
     try:
         fill_if_empty(lab_home, sessions=None, number=0, records=None)
         serve_ui(lab_home, port)
     finally:
-        if ours:
-            control.stop(lab_home)
+        control.leave(lab_home)
     return 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from aind_pipelines.lab import environment
 from aind_pipelines.lab.home import HOST, HomeInUse, LabError, LabHome
-from aind_pipelines.lab.processes import tail
+from aind_pipelines.lab.processes import Recorded, tail
 from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
 
 Progress = Callable[[str], None]
@@ -92,7 +92,7 @@ class LabStatus:
         return asdict(self) | {"healthy": self.healthy}
 
 
-def _ask(home: LabHome, command: str, service: str | None = None, limit: float = 15.0) -> dict[str, Any]:
+def _ask(home: LabHome, command: str, service: str | None = None, limit: float = 15.0, **more: Any) -> dict[str, Any]:
     """Send one command to the supervisor and return its answer.
 
     Raises:
@@ -101,7 +101,7 @@ def _ask(home: LabHome, command: str, service: str | None = None, limit: float =
     """
     try:
         control = json.loads(home.state_file.read_text(encoding="utf-8"))["control"]
-        request = {"token": control["token"], "command": command, "service": service}
+        request = {"token": control["token"], "command": command, "service": service, **more}
         with socket.create_connection((HOST, control["port"]), timeout=limit) as connection:
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("r", encoding="utf-8") as lines:
@@ -156,6 +156,7 @@ def ensure_up(
     postgres_url: str | None = None,
     on_progress: Progress | None = None,
     program: Sequence[str] = _PROGRAM,
+    while_used: bool = False,
 ) -> bool:
     """Return when the lab is up, having started it if need be. What the lab prints does not reach the caller.
 
@@ -169,6 +170,8 @@ def ensure_up(
         postgres_url: URL of a Postgres to use instead of the lab's own.
         on_progress: Told what happens, in lines for a person.
         program: What to start; tests have their own.
+        while_used: The lab is there for this process: one that is started here, or that others have started so, ends
+            when all of them have ended, however they do, or called `leave`. Otherwise it stays until `stop`.
 
     Returns:
         Whether it was started here.
@@ -178,15 +181,16 @@ def ensure_up(
     """
     tell = on_progress or (lambda _: None)
     deadline = time.monotonic() + _START_LIMIT
+    options = {"docdb_uri": docdb_uri, "postgres_url": postgres_url, "user": _this_process() if while_used else None}
     while True:
-        if is_up(home):
+        if _use(home, while_used):
             _wait_until_ready(home, deadline)
             _require_same_externals(home, docdb_uri, postgres_url)
             _try_failed_again(home, tell)
             _refresh(home)
             return False
         try:
-            _start(home, {"docdb_uri": docdb_uri, "postgres_url": postgres_url}, tell, program)
+            _start(home, options, tell, program)
         except _InUse as error:
             # Another process starts or ends the same lab just now.
             if time.monotonic() > deadline or not _owner_settles(home):
@@ -194,6 +198,52 @@ def ensure_up(
         else:
             _refresh(home)
             return True
+
+
+def _this_process() -> dict[str, Any]:
+    own = Recorded.of(os.getpid(), signal.SIGTERM)
+    assert own is not None
+    return asdict(own)
+
+
+def _use(home: LabHome, while_used: bool) -> bool:
+    """Tell a lab that is up how long it is needed; False when none is, or it has just ended."""
+    owner, _ = recorded_children(home)
+    try:
+        _ask(home, "join" if while_used else "keep", user=_this_process())
+    except NotUp:
+        return False
+    except LabError:  # it is stopping
+        return not _ends(owner)
+    return True
+
+
+def _ends(supervisor: Recorded | None) -> bool:
+    """Wait for the end of a supervisor that was told to stop; its children end before it."""
+    deadline = time.monotonic() + _STOP_LIMIT
+    while supervisor is not None and supervisor.alive:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def leave(home: LabHome) -> bool:
+    """Stop the lab if it was up only for this process, and return when no process of it lives.
+
+    Returns:
+        Whether it has stopped; it stays up for others that use it, and when it was started to stay.
+
+    Raises:
+        LabError: Something lives on.
+    """
+    owner, _ = recorded_children(home)
+    try:
+        if not _ask(home, "leave", user=_this_process())["stopping"]:
+            return False
+    except NotUp:
+        return False
+    return _ends(owner) or stop(home)
 
 
 def _refresh(home: LabHome) -> None:
@@ -220,7 +270,7 @@ def _owner_settles(home: LabHome, seconds: float = 15.0) -> bool:
     return False
 
 
-def _start(home: LabHome, options: dict[str, str | None], tell: Progress, program: Sequence[str]) -> None:
+def _start(home: LabHome, options: dict[str, Any], tell: Progress, program: Sequence[str]) -> None:
     """Start a supervisor and follow its report until the lab is ready."""
     home.check()
     log_size = home.log("supervisor").stat().st_size if home.log("supervisor").exists() else 0

@@ -44,7 +44,7 @@ CRASH_LIMIT = 5
 """A service that crashes more often than this within `CRASH_WINDOW` seconds is left down."""
 _STOP_GRACE = 3.0
 _PROBE_EVERY = 0.05
-_TICK = 2.0
+_TICK = 1.0
 _LOCK_WAIT = 6.0
 _log = logging.getLogger(__name__)
 
@@ -122,6 +122,8 @@ class Supervisor:
         services: The table.
         watchdog: Ends the children when this process is killed.
         report: Told what happens, one mapping per event.
+        user: The process for which alone the lab is there: it ends with it, and with those that joined it. None
+            keeps it up until told to stop.
     """
 
     def __init__(
@@ -131,11 +133,13 @@ class Supervisor:
         *,
         watchdog: Watchdog | None = None,
         report: Report = lambda _: None,
+        user: Recorded | None = None,
     ) -> None:
         self.home = home
         self._services = {spec.name: _Service(spec) for spec in services}
         self._watchdog = watchdog
         self._report = report
+        self._users = None if user is None else [user]
         self._children: dict[str, _Child] = {}
         self._changed = asyncio.Event()
         self._stop_reason: str | None = None
@@ -441,6 +445,8 @@ class Supervisor:
             self._look_at_children()
             if not self.home.exists:
                 self.stop(f"{self.home.root} has been removed")
+            if self._users is not None and not any(user.alive for user in self._users):
+                self.stop("nobody who used it lives any more")
             for log in self.home.logs_dir.glob("*.log"):
                 try:
                     rotate(log)
@@ -473,6 +479,8 @@ class Supervisor:
             return {}
         if command == "status":
             return await self._status()
+        if command in {"keep", "join", "leave"}:
+            return self._note_user(command, request.get("user"))
         service = self._services.get(str(name))
         if service is None or command not in {"hold", "release"}:
             return {"error": f"there is no service {name!r} and command {command!r}"}
@@ -493,6 +501,23 @@ class Supervisor:
         await self._until(lambda: service.health in settled)
         if service.health is not Health.READY:
             return {"error": f"{name} is {service.health}: {service.reason}"}
+        return {}
+
+    def _note_user(self, command: str, user: Any) -> dict[str, Any]:
+        """Stay up until told to stop, or for one process more or less; without effect on a lab that stays anyway."""
+        stopping = self._stop_reason is not None
+        if command == "leave":
+            if self._users is not None and not stopping:
+                self._users = [one for one in self._users if asdict(one) != user and one.alive]
+                if not self._users:
+                    self.stop("the last that used it has left")
+            return {"stopping": self._stop_reason is not None}
+        if stopping:
+            return {"error": "the lab is just stopping; try again"}
+        if command == "keep":
+            self._users = None
+        elif self._users is not None:
+            self._users.append(Recorded(**user))
         return {}
 
     async def _status(self) -> dict[str, Any]:
@@ -545,7 +570,7 @@ def recorded_children(home: LabHome) -> tuple[Recorded | None, list[Recorded]]:
     try:
         state = json.loads(home.state_file.read_text(encoding="utf-8"))
         return Recorded(**state["supervisor"]), [Recorded(**child) for child in state["children"].values()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None, []
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning("%s is not readable and is ignored", home.state_file)
@@ -612,6 +637,7 @@ def supervise(
     *,
     docdb_uri: str | None = None,
     postgres_url: str | None = None,
+    user: Mapping[str, Any] | None = None,
     services: Table = table,
     report: Report = lambda _: None,
 ) -> str:
@@ -621,6 +647,7 @@ def supervise(
         home: Its home; made when it is not there.
         docdb_uri: MongoDB URI of a DocDB to use instead of the lab's own.
         postgres_url: URL of a Postgres to use instead of the lab's own.
+        user: `Recorded` as a mapping: the process with which the lab is to end; None keeps it up until told to stop.
         services: Gives the table of services for an initialised home.
         report: Told what happens: mappings with ``event`` = ``note``, ``service`` or ``ready``.
 
@@ -643,7 +670,7 @@ def supervise(
             specs = services(home)
             watchdog = Watchdog(lock)
             try:
-                return asyncio.run(_run(home, specs, watchdog, report))
+                return asyncio.run(_run(home, specs, watchdog, report, Recorded(**user) if user else None))
             except StartFailed as error:
                 port = next((spec.port for spec in specs if spec.name == error.culprit), None)
                 if attempts == 0 or port is None or port_is_free(port):
@@ -657,8 +684,10 @@ def supervise(
         os.close(lock)
 
 
-async def _run(home: LabHome, specs: Sequence[ServiceSpec], watchdog: Watchdog, report: Report) -> str:
-    return await Supervisor(home, specs, watchdog=watchdog, report=report).run()
+async def _run(
+    home: LabHome, specs: Sequence[ServiceSpec], watchdog: Watchdog, report: Report, user: Recorded | None
+) -> str:
+    return await Supervisor(home, specs, watchdog=watchdog, report=report, user=user).run()
 
 
 def log_to(stream: Any) -> None:

@@ -407,3 +407,54 @@ def test_no_secret_is_in_a_command_line_or_a_log(tiny: TinyLab) -> None:
     control.stop(tiny.home)
     shown += "".join(log.read_text() for log in tiny.home.logs_dir.iterdir())
     assert not [name for name, secret in tiny.home.secrets.items() if secret in shown]
+
+
+_USER = (
+    "import sys, time; from aind_pipelines.lab import control; from aind_pipelines.lab.home import LabHome;"
+    "control.ensure_up(LabHome(sys.argv[1]), program=sys.argv[2:], while_used=True); print('up', flush=True);"
+    "time.sleep(60)"
+)
+
+
+def _user_of(lab: TinyLab) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _USER, str(lab.home.root), *PROGRAM],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(control.__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def test_a_lab_that_is_there_for_somebody_ends_when_the_last_of_them_is_killed(tiny: TinyLab) -> None:
+    first, second = _user_of(tiny), _user_of(tiny)
+    owner, children = processes_of(tiny)
+    first.kill()
+    first.wait()
+    time.sleep(1.5)  # longer than the supervisor takes to look
+    assert control.status(tiny.home).healthy
+    second.kill()
+    second.wait()
+    assert wait_for_the_end([owner, *children], 8.0) == []
+
+
+def test_a_lab_that_is_there_for_one_process_ends_when_it_leaves(tiny: TinyLab) -> None:
+    tiny.up(while_used=True)
+    owner, children = processes_of(tiny)
+    assert control.leave(tiny.home) is True
+    assert not any(process.alive for process in (owner, *children))
+    assert tiny.up(while_used=True) is True
+
+
+def test_leaving_a_lab_that_others_use_or_that_is_to_stay_leaves_it_up(tiny: TinyLab) -> None:
+    other = _user_of(tiny)
+    assert tiny.up(while_used=True) is False
+    assert control.leave(tiny.home) is False
+    assert control.status(tiny.home).healthy
+    assert tiny.up() is False  # to stay, from now on
+    other.kill()
+    other.wait()
+    time.sleep(1.5)
+    assert control.status(tiny.home).healthy
