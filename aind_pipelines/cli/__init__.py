@@ -71,14 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
     options: dict[str, Any] = {"prog_name": "aind-pipelines", "standalone_mode": False}
     try:
         result = cli.main(args=arguments, **options)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the first of the second
+        click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(130)
     except (SettingsError, ServiceError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
-from aind_pipelines.cli.seeding import fill_if_empty
+from aind_pipelines.cli.seeding import fill_if_empty, require_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +55,8 @@ def demo(
     from aind_pipelines.lab import control
 
     records = records.resolve() if records is not None else None
+    if records is not None:
+        require_records(records)
     started = time.monotonic()
     messages = Console(stderr=True)
     lab_home = open_home(home)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from aind_pipelines.cli.lab_options import home_option, service_uri_options
-from aind_pipelines.cli.seeding import fill
+from aind_pipelines.cli.seeding import fill, require_records
 from aind_pipelines.lab import control, environment
 from aind_pipelines.lab.home import SERVICES, LabError, LabHome
 from aind_pipelines.lab.supervisor import log_to, supervise
@@ -91,6 +91,8 @@ def up(
             raise click.UsageError("--foreground stays, so seed from another terminal: aind-pipelines lab seed")
         _stay(lab_home, docdb_uri, postgres_url)
         return
+    if records is not None:
+        require_records(records.resolve())
     started = control.ensure_up(lab_home, docdb_uri=docdb_uri, postgres_url=postgres_url, on_progress=_say)
     _say(f"The lab is {'up' if started else 'already up'} in {lab_home.root}")
     for one in control.status(lab_home).services:

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
 DEFAULT_SESSIONS = 100
 
 
+def require_records(folder: Path) -> None:
+    """Refuse a folder without record files before a lab is started for it.
+
+    Raises:
+        LabError: `folder` is no folder, or holds no ``*.json``.
+    """
+    from aind_pipelines.lab.home import LabError
+
+    try:
+        if not any(path.name.endswith(".json") for path in folder.iterdir()):
+            raise LabError(f"{folder} holds no *.json file. Each file is one DocDB record.")
+    except OSError as error:
+        raise LabError(
+            f"--records {folder}: {error.strerror}. It names a folder of *.json files, one DocDB record each."
+        ) from None
+
+
 def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> None:
     """Seed a lab that is up, and say on stderr what could not be loaded.
 

@@ -138,6 +138,9 @@ def run_flow(
 
     Yields:
         Each stage, when its job has ended.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came during a run; Dagster has recorded it as failed.
     """
     defs = build_defs()
     instance.add_dynamic_partitions("archives", list(archive_names))
@@ -177,6 +180,8 @@ def _run_job(
         where = watch.running or job.name
         yield Stage(where, watch.seconds(where), error=f"the run could not go on: {_first_line(error)}")
         return
+    if _interrupted(result):
+        raise KeyboardInterrupt
     stages = [stage for step in watch.started if (stage := _stage(job, step, result, watch)) is not None]
     yield from stages
     if not result.success and all(stage.ok for stage in stages):
@@ -223,6 +228,12 @@ def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, 
         checks=checks,
         error=_failure(failures[0]) if failures else "",
     )
+
+
+def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C or SIGTERM ended the run: Dagster turns them into the failure of the steps that were running."""
+    errors = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
 
 
 def _is_failed_check(event: Any) -> bool:

@@ -187,3 +187,42 @@ def test_nothing_of_the_callers_reaches_the_demo(lab: Lab, tmp_path: Path) -> No
     result = lab.demo(environment=hostile, cwd=tmp_path)
     assert result.returncode == 0, result.stderr + result.stdout
     assert "Nothing changed" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_says_so_and_the_next_one_works(lab: Lab, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aind_pipelines.cli", "demo", "--home", str(lab.home), "--sessions", str(SESSIONS)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "stage session_assets started" in line:
+            process.send_signal(number)
+            break
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 130, output + error
+    assert "interrupted" in error
+    assert "FAILED" not in output
+    again = lab.demo()
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize("content", [None, {}, {"a.json": "{", "b.json": "[]"}])
+def test_records_of_which_none_can_be_loaded_are_named_and_refused(
+    content: dict[str, str] | None, lab: Lab, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some records"
+    if content is not None:
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+    before = lab.sql("select count(*) from data_assets")
+    result = lab.demo("--records", str(folder))
+    assert result.returncode == 1
+    assert str(folder) in result.stderr
+    assert all(name in result.stderr for name in content or ())
+    assert lab.sql("select count(*) from data_assets") == before

@@ -109,7 +109,8 @@ def seed(
         make: Makes the institute from `sessions` and `seed`; `institute.generate` when not given.
 
     Raises:
-        SeedRefused: There is nothing to do, the home holds another made-up institute, or another seed is running.
+        SeedRefused: There is nothing to do, no file holds a record, the home holds another made-up institute, or
+            another seed is running.
         FileNotFoundError: `records` is no folder, or holds no ``*.json``.
         ServiceError: A service of the lab failed; the same call again finishes the work.
     """
@@ -119,6 +120,9 @@ def seed(
     if not sessions and records is None:
         raise SeedRefused("There is nothing to seed: give a number of sessions, a folder of records, or both.")
     found = real.read_folder(records) if records is not None else None
+    if found is not None and not any(found.records.values()):
+        reasons = "\n".join(f"  {one}" for one in found.unloadable[:5])
+        raise SeedRefused(f"None of the {len(found.unloadable)} files in {records} holds a record:\n{reasons}")
     home.environment()  # a home without a lab is said before anything is written
     with _alone(home):
         marker = _read_marker(home)
