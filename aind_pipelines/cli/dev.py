@@ -30,7 +30,9 @@ def dev(home: Path, port: int, docdb_uri: str | None, postgres_url: str | None) 
         aind-pipelines dev --home /tmp/lab --port 3001
     """
     from aind_pipelines.lab import control
+    from aind_pipelines.lab.dagster_ui import require_free
 
+    require_free(port)
     lab_home = open_home(home)
     control.ensure_up(
         lab_home,
@@ -48,8 +50,14 @@ def dev(home: Path, port: int, docdb_uri: str | None, postgres_url: str | None) 
 
 
 def serve_ui(home: LabHome, port: int) -> None:
-    """Serve the UI until SIGINT or SIGTERM, or until it ends by itself."""
+    """Serve the UI until SIGINT or SIGTERM.
+
+    Raises:
+        LabError: It ended by itself, or its port is taken.
+        ServiceError: It did not start.
+    """
     from aind_pipelines.lab.dagster_ui import dagster_dev
+    from aind_pipelines.lab.home import LabError
 
     def interrupted(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -59,7 +67,8 @@ def serve_ui(home: LabHome, port: int) -> None:
     try:
         with dagster_dev(home, port) as process:
             click.echo(f"Dagster UI: http://127.0.0.1:{port}   (Ctrl-C ends it)")
-            process.wait()
+            code = process.wait()
+            raise LabError(f"The Dagster UI ended by itself with exit code {code}; see {home.log('dagster_dev')}.")
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:

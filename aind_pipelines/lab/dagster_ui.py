@@ -14,10 +14,23 @@ from contextlib import contextmanager
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.lab.environment import isolated
-from aind_pipelines.lab.home import LabHome
+from aind_pipelines.lab.home import HOST, LabError, LabHome, port_is_free
+from aind_pipelines.lab.processes import bound
 
 READY_SECONDS = 180
 _STOP_SECONDS = 20
+
+
+def require_free(port: int) -> None:
+    """Refuse a port that another program has: Dagster would go on without its UI.
+
+    Raises:
+        LabError: It is taken.
+    """
+    if not port_is_free(port):
+        raise LabError(
+            f"Port {port} is taken by another program. Choose another: aind-pipelines dev --port {port + 1}"
+        )
 
 
 @contextmanager
@@ -28,14 +41,16 @@ def dagster_dev(home: LabHome, port: int) -> Iterator[subprocess.Popen[bytes]]:
     directory override the environment.
 
     Raises:
+        LabError: Another program has the port.
         ServiceError: It ended, or did not answer in time; the message names its log.
     """
+    require_free(port)
     log = home.root / "logs" / "dagster_dev.log"
     log.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(home.root / "workspace.yaml")]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            bound([*command, "-h", HOST, "-p", str(port)], signal.SIGINT),
             cwd=home.root,
             env=isolated(home),
             stdin=subprocess.DEVNULL,
@@ -56,7 +71,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: str) -> 
         if process.poll() is not None:
             raise ServiceError("Dagster UI", f"it ended with exit code {process.returncode}; see {log}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2):
+            with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 LOG_LIMIT = 5 * 2**20
 _PR_SET_PDEATHSIG = 1
@@ -115,6 +115,25 @@ def _die_with(parent: int, stop_signal: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
     if os.getppid() != parent:  # it ended before the line above
         os._exit(1)
+
+
+def bound(argv: Sequence[str], stop_signal: int) -> list[str]:
+    """The command that runs `argv` so that the kernel ends it with the calling process (Linux).
+
+    For processes that may have threads, from which `spawn` must not be called. The program listens to SIGINT even
+    where a shell started the caller in the background, with SIGINT ignored.
+
+    Args:
+        argv: Program, by its path, and arguments.
+        stop_signal: What ends it cleanly.
+    """
+    return [sys.executable, "-m", __name__, str(os.getpid()), str(int(stop_signal)), *argv]
+
+
+def _become(parent: str, stop_signal: str, *argv: str) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _die_with(int(parent), int(stop_signal))
+    os.execv(argv[0], argv)  # noqa: S606 - no shell is wanted
 
 
 def spawn(
@@ -244,3 +263,7 @@ class Watchdog:
                 if line.endswith("\n"):
                     children = [Recorded(**child) for child in json.loads(line)]
         end(children)
+
+
+if __name__ == "__main__":
+    _become(*sys.argv[1:])

@@ -704,6 +704,7 @@ def become_daemon(home: LabHome) -> int:
     if os.fork():
         os._exit(0)
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what is in the background with SIGINT ignored
     report = os.dup(1)
     home.logs_dir.mkdir(parents=True, exist_ok=True)
     rotate(home.log("supervisor"))

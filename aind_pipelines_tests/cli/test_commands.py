@@ -102,3 +102,12 @@ def test_serve_metadata_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_a_ui_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = run("dev", "--home", str(tmp_path / "home"), "--port", str(port))
+    assert result.returncode == 1
+    assert f"Port {port} is taken" in result.stderr
+    assert not (tmp_path / "home").exists()

@@ -200,3 +200,29 @@ def test_a_watchdog_keeps_only_what_it_was_given(tmp_path: Path) -> None:
         watchdog.dismiss()
         os.close(lock)
         os.close(other)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel does this on Linux only")
+def test_a_bound_program_ends_with_the_process_that_started_it() -> None:
+    program = (
+        "import signal, subprocess, sys; from aind_pipelines.lab.processes import bound;"
+        "child = subprocess.Popen(bound(['/bin/sleep', '60'], signal.SIGINT)); print(child.pid, flush=True);"
+        "child.wait()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[2])},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/comm").read_text().strip() != "sleep":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    while processes.identity(pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

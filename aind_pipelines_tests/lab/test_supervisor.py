@@ -458,3 +458,14 @@ def test_leaving_a_lab_that_others_use_or_that_is_to_stay_leaves_it_up(tiny: Tin
     other.wait()
     time.sleep(1.5)
     assert control.status(tiny.home).healthy
+
+
+def test_a_lab_that_a_background_job_started_listens_to_sigint(tiny: TinyLab) -> None:
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        tiny.up()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    owner, children = processes_of(tiny)
+    owner.signal(signal.SIGINT)
+    assert wait_for_the_end([owner, *children], 8.0) == []
