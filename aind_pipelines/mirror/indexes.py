@@ -196,9 +196,12 @@ def _source_location(source: Any) -> str | None:
 def is_raw(name: str, data_level: str | None, tags: Collection[str], session_id: str | None) -> bool:
     """Whether a Code Ocean asset is raw data, by the institute's conventions.
 
-    Its custom field ``data level`` decides; without one, a tag that contains ``raw`` makes it raw; else it is raw
-    when its name is a session id and nothing more.
+    A name that says which process made it, and when, is never that of raw data: real assets were registered with the
+    level of what they were made from. Else its custom field ``data level`` decides; without one, a tag that contains
+    ``raw`` makes it raw; else it is raw when its name is a session id and nothing more.
     """
+    if parse_asset_name(name).process_time is not None:
+        return False
     if data_level is not None and data_level.strip():
         return data_level.strip().lower() in {"raw", "raw data"}
     return any("raw" in tag.lower() for tag in tags) or (

@@ -200,10 +200,13 @@ def test_odd_fields_do_not_stop_an_asset(engine: Engine) -> None:
         (SESSION, "derived data", ["raw"], False),
         (SESSION, None, ["ecephys"], True),
         ("ecephys_676909_2023_12_13_13_43_40", None, [], True),
-        (f"{SESSION}_sorted_2024-03-01_16-02-45", None, ["Raw-data"], True),
+        (f"{SESSION}_copy", None, ["Raw-data"], True),
+        (f"{SESSION}_sorted_2024-03-01_16-02-45", None, ["Raw-data"], False),
         (f"{SESSION}_sorted_2024-03-01_16-02-45", None, [], False),
         (f"{SESSION}_sorted_2024-03-01_16-02-45", " ", [], False),
         (f"sorted_2023-12-16_06-52-11_{SESSION}", None, [], False),
+        (f"{SESSION}_stitched_2024-03-01_16-02-45", "raw data", ["raw"], False),
+        (f"{SESSION}_copy", "raw data", [], True),
     ],
 )
 def test_what_makes_a_code_ocean_asset_raw(name: str, level: str | None, tags: list[str], raw: bool) -> None:

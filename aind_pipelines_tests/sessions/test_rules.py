@@ -106,6 +106,12 @@ RAW_ASSETS: list[tuple[str, list[Record], list[CodeOceanAsset], str | None]] = [
     ("a newer but failed asset", [], [asset("a"), asset("b", days=1, state="failed")], "a"),
     ("only a failed asset", [], [asset("b", state="failed")], "b"),
     ("derived assets only", [], [asset("s", SORTED, data_level="derived data")], None),
+    (
+        "a derived asset that was registered as raw",
+        [record(SORTED, data_level="raw", process_name="sorted", code_ocean_ids=("s",))],
+        [asset("s", SORTED, data_level="raw data", tags=("raw",))],
+        None,
+    ),
     ("a raw one by its level alone", [], [asset("x", f"{SESSION}_copy", data_level="raw data")], "x"),
     ("a raw one by its tag alone", [], [asset("x", f"{SESSION}_copy", tags=("RAW",))], "x"),
     (
