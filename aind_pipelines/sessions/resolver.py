@@ -13,14 +13,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, false, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Text
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.publish import publish
-from aind_pipelines.mirror.indexes import CODE_OCEAN
+from aind_pipelines.mirror.indexes import ARCHIVED, CODE_OCEAN
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.names import SessionId, parse_session_id
 from aind_pipelines.sessions.ids import first_of_month, month_patterns
@@ -47,6 +47,8 @@ __all__ = ["IndexNotReady", "ResolveResult", "resolve", "resolve_month", "resolv
 
 NAMES_SCOPE = "names"
 """Scope of the findings about names that hold no session id."""
+
+_IS_ARCHIVED = func.coalesce(code_ocean_assets.c.body[ARCHIVED].as_boolean(), false())
 
 _FEW_MONTHS = 12
 """For more months than this, reading everything is quicker than matching every name with each month."""
@@ -178,7 +180,8 @@ def _read(connection: Connection, months: Sequence[date], buckets: Sequence[str]
 
     assets_by_session: dict[str, list[CodeOceanAsset]] = defaultdict(list)
     for asset in _assets(connection, _of_months(code_ocean_assets.c.session_id, months)):
-        if asset.session_id is not None and session_of(asset.session_id) is not None:
+        # An archived asset alone makes no session.
+        if asset.session_id is not None and (asset.archived or session_of(asset.session_id) is not None):
             assets_by_session[asset.session_id].append(asset)
     assets = {asset.id: asset for group in assets_by_session.values() for asset in group}
     linked = {id_ for group in records.values() for record in group for id_ in record.code_ocean_ids} - assets.keys()
@@ -251,11 +254,12 @@ def _assets(connection: Connection, condition: ColumnElement[bool]) -> Iterator[
         table.data_level,
         table.session_id,
         table.location,
+        _IS_ARCHIVED,
     )
-    for id_, name, created, state, tags, level, session_id, location in connection.execute(
+    for id_, name, created, state, tags, level, session_id, location, archived in connection.execute(
         select(*columns).where(condition)
     ):
-        yield CodeOceanAsset(id_, name, created, state, tuple(tags), level, session_id, location)
+        yield CodeOceanAsset(id_, name, created, state, tuple(tags), level, session_id, location, archived)
 
 
 def _folders(connection: Connection, buckets: Sequence[str], condition: ColumnElement[bool]) -> Iterator[Folder]:
@@ -282,7 +286,7 @@ def _names_without_session(connection: Connection, buckets: Sequence[str]) -> It
         if parse_session_id(name) is None:
             places[name].add("DocDB records")
     table = code_ocean_assets.c
-    for name in connection.scalars(select(table.name).where(table.session_id.is_(None))):
+    for name in connection.scalars(select(table.name).where(table.session_id.is_(None), ~_IS_ARCHIVED)):
         places[name].add("Code Ocean")
     folder = s3_prefixes.c
     for bucket, prefix in connection.execute(
