@@ -11,7 +11,7 @@ from aind_pipelines.tables.schema import code_ocean_assets, index_refreshes, s3_
 from aind_pipelines_tests.moto import fill
 
 if TYPE_CHECKING:
-    from aind_pipelines_tests.assets.conftest import House
+    from aind_pipelines_tests.house import House
 
 RAW = "ecephys_676909_2023-12-13_13-43-40"
 
