@@ -28,7 +28,7 @@ def code_ocean_index(
     # A record may link to an archived asset, which is no dead link.
     assets = with_archived(iter_data_assets(client), iter_data_assets(client, parameters={"archived": True}))
     with rds.engine() as engine:
-        result = refresh_code_ocean(engine, assets, requests=lambda: len(answers), run_id=context.run_id)
+        result = refresh_code_ocean(engine, assets, requests=lambda: len(answers), run_id=context.run.run_id)
     context.log.info(str(result))
     return dg.MaterializeResult(
         metadata=outcome(
@@ -54,7 +54,7 @@ def s3_index(
     from aind_pipelines.tables.schema import s3_prefixes as table
 
     with rds.engine() as engine:
-        result = refresh_s3(engine, s3.client(), policy.load().s3.buckets, run_id=context.run_id)
+        result = refresh_s3(engine, s3.client(), policy.load().s3.buckets, run_id=context.run.run_id)
     context.log.info(str(result))
     return dg.MaterializeResult(
         metadata=outcome(
