@@ -26,6 +26,7 @@ from aind_pipelines.records.names import SessionId, parse_session_id
 from aind_pipelines.sessions.ids import first_of_month, month_patterns
 from aind_pipelines.sessions.rules import (
     NAME_WITHOUT_SESSION,
+    SESSION_YET_TO_COME,
     CodeOceanAsset,
     Folder,
     Record,
@@ -46,7 +47,7 @@ from aind_pipelines.tables.schema import (
 __all__ = ["IndexNotReady", "ResolveResult", "resolve", "resolve_month", "resolve_months"]
 
 NAMES_SCOPE = "names"
-"""Scope of the findings about names that hold no session id."""
+"""Scope of the findings about names that hold no session id, or one of a month that is yet to come."""
 
 _IS_ARCHIVED = func.coalesce(code_ocean_assets.c.body[ARCHIVED].as_boolean(), false())
 
@@ -108,7 +109,7 @@ def resolve_months(
         engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
     ):
         material = _read(connection, wanted, buckets)
-        nameless = list(_names_without_session(connection, buckets))
+        nameless = [*_names_without_session(connection, buckets), *_names_yet_to_come(connection, buckets)]
     resolved = [
         resolve(
             session,
@@ -299,6 +300,31 @@ def _names_without_session(connection: Connection, buckets: Sequence[str]) -> It
             f"{name!r} holds no session id, so that it belongs to none; used in {', '.join(sorted(places[name]))}."
         )
         yield Finding(NAME_WITHOUT_SESSION, name, "", message)
+
+
+def _names_yet_to_come(connection: Connection, buckets: Sequence[str]) -> Iterator[Finding]:
+    """A finding per name whose session is dated after this month: no partition holds it, and nothing resolves it."""
+    this_month = datetime.now(UTC).date().replace(day=1)
+    later = [this_month.replace(month=month) for month in range(this_month.month + 1, 13)]
+    if not later:
+        return
+    assets, folder = code_ocean_assets.c, s3_prefixes.c
+    names = {
+        "DocDB records": select(data_assets.c.name).where(_of_months(data_assets.c.name, later)),
+        "Code Ocean": select(assets.name).where(_of_months(assets.session_id, later), ~_IS_ARCHIVED),
+        "S3": select(folder.prefix).where(_of_months(folder.session_id, later), _among(folder.bucket, buckets)),
+    }
+    places: dict[str, set[str]] = defaultdict(set)
+    for place, query in names.items():
+        for name in connection.scalars(query):
+            parsed = parse_session_id(name)
+            if parsed is not None and parsed.month > this_month:
+                places[name].add(place)
+    for name in sorted(places):
+        message = (
+            f"{name!r} is dated after this month, and is not resolved; used in {', '.join(sorted(places[name]))}."
+        )
+        yield Finding(SESSION_YET_TO_COME, name, "", message)
 
 
 def _is_uuid(text: str) -> bool:

@@ -25,6 +25,7 @@ RAW_DATA_UNCHECKED = "raw_data_unchecked"
 RECORD_MISSING = "record_missing"
 CODE_OCEAN_ASSET_MISSING = "code_ocean_asset_missing"
 NAME_WITHOUT_SESSION = "name_without_session"
+SESSION_YET_TO_COME = "session_yet_to_come"
 
 _EPHYS_FOLDERS = frozenset({"ecephys_clipped", "ecephys_compressed"})
 _RAW_LEVELS = frozenset({"raw", "raw data"})

@@ -275,3 +275,16 @@ def test_an_archived_asset_serves_the_record_that_links_to_it_and_makes_no_sessi
     assert standing(engine) == set()
     assert rows(engine).keys() == {SESSION, OTHER}
     assert rows(engine)[SESSION].raw_code_ocean_id == f"id of {SESSION}"
+
+
+def test_a_session_dated_in_a_month_to_come_is_a_finding_since_no_month_holds_it(engine: Engine) -> None:
+    today = datetime.now(UTC).date()
+    if today.month == 12:
+        pytest.skip("names of next year hold no session id at all")
+    to_come = f"ecephys_676909_{today.year}-12-31_13-43-40"
+    two_sessions(engine)
+    add_record(engine, to_come, code_ocean_ids=[])
+    add_folder(engine, to_come, session_id=to_come)
+    run(engine, [DECEMBER])
+    assert standing(engine) == {("session_yet_to_come", to_come, "names")}
+    assert to_come not in rows(engine)
