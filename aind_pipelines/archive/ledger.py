@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, func, literal_column, update
+from sqlalchemy import Connection, CursorResult, Text, bindparam, func, literal_column, or_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.archive.deposit import DepositResult
@@ -32,7 +32,8 @@ def record_copies(
     """Write the copies that deposits made or found.
 
     A copy that is known already keeps its row; only what was unknown about it is filled in. What another program
-    deposited has no second digest until a full check read it, and waits for that.
+    deposited has no second digest until a full check read it, and gets its row from that; what the row lacks then is
+    filled in here as well.
 
     Args:
         connection: An open transaction.
@@ -46,7 +47,7 @@ def record_copies(
     """
     rows = []
     for result in results:
-        if result.status == "refused" or result.blake3 is None:
+        if result.status == "refused":
             continue
         said = (metadata or {}).get(result.id, {})
         rows.append(
@@ -65,7 +66,29 @@ def record_copies(
                 "run_id": run_id,
             }
         )
-    return _insert_copies(connection, rows)
+    _fill_in(connection, [row for row in rows if row["blake3"] is None])
+    return _insert_copies(connection, [row for row in rows if row["blake3"] is not None])
+
+
+_FILLED_IN = ("source", "session_id", "record_id")
+
+
+def _fill_in(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Fill in what is unknown of copies that the ledger has under the same sha1."""
+    if not rows:
+        return
+    table = archive_copies.c
+    connection.execute(
+        update(archive_copies)
+        .where(
+            table.archive == bindparam("_archive"),
+            table.id == bindparam("_id"),
+            table.sha1 == bindparam("_sha1"),
+            or_(*(table[name].is_(None) for name in _FILLED_IN)),
+        )
+        .values({name: func.coalesce(table[name], bindparam(f"_{name}", type_=Text)) for name in _FILLED_IN}),
+        [{f"_{name}": row[name] for name in ("archive", "id", "sha1", *_FILLED_IN)} for row in rows],
+    )
 
 
 def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
@@ -77,10 +100,7 @@ def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
         written: CursorResult[Any] = connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[archive_copies.c.archive, archive_copies.c.id],
-                set_={
-                    name: func.coalesce(archive_copies.c[name], new[name])
-                    for name in ("source", "session_id", "record_id")
-                },
+                set_={name: func.coalesce(archive_copies.c[name], new[name]) for name in _FILLED_IN},
             ).returning(literal_column("(xmax = 0)"))  # a row that was updated names the transaction that did it
         )
         new_rows += sum(bool(inserted) for inserted in written.scalars())

@@ -45,9 +45,12 @@ def session_deposits(
             s3.client(),
             months_of(context),
             dtype=rules.deposits.dtype,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
-    context.log.info(str(result))
+    context.log.info(
+        f"{result.deposited} deposited ({result.bytes} bytes), {result.already_there} already there, "
+        f"{result.refused} refused"
+    )
     for month, held in result.held_by_month.items():
         context.add_asset_metadata({"dagster/row_count": held}, partition_key=month.isoformat())
     return dg.MaterializeResult(
@@ -96,7 +99,7 @@ def archive_fixity(
     with rds.engine() as engine:
         report = check(Archive.open(policy.load().archive(name).path), registry.client(), tier=config.tier)
         with engine.begin() as connection:
-            record_check(connection, report, run_id=context.run_id)
+            record_check(connection, report, run_id=context.run.run_id)
     context.log.info(f"{name}: {report.resources} resources, {report.bytes} bytes, {len(report.findings)} findings")
     return dg.MaterializeResult(
         metadata=outcome(

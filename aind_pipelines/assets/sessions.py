@@ -34,7 +34,7 @@ def session_assets(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Ma
     from aind_pipelines.tables.schema import session_assets as table
 
     with rds.engine() as engine:
-        result = resolve_months(engine, months_of(context), run_id=context.run_id)
+        result = resolve_months(engine, months_of(context), run_id=context.run.run_id)
     context.log.info(f"{result.sessions} sessions, {result.changed} changed")
     for month, sessions in result.sessions_by_month.items():
         context.add_asset_metadata({"dagster/row_count": sessions}, partition_key=month.isoformat())

@@ -41,7 +41,7 @@ def subject_answers(
             ids,
             requests_per_second=budget.requests_per_second,
             max_age=timedelta(days=budget.max_age_days),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         with engine.connect() as connection:
             rows = connection.scalar(select(func.count()).select_from(schema.metadata_service_answers)) or 0

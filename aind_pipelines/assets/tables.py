@@ -17,7 +17,7 @@ def data_assets(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Mater
     from aind_pipelines.tables.schema import data_assets as table
 
     with rds.engine() as engine:
-        result = publish_data_assets(engine, run_id=context.run_id)
+        result = publish_data_assets(engine, run_id=context.run.run_id)
     context.log.info(str(result))
     return dg.MaterializeResult(
         metadata=outcome(rows=result.rows, changed=result.inserted + result.updated + result.deleted, table=table)
@@ -34,7 +34,7 @@ def subjects(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Material
     from aind_pipelines.tables.schema import subjects as table
 
     with rds.engine() as engine:
-        result = publish_subjects(engine, run_id=context.run_id)
+        result = publish_subjects(engine, run_id=context.run.run_id)
     context.log.info(str(result))
     return dg.MaterializeResult(
         metadata=outcome(rows=result.rows, changed=result.inserted + result.updated + result.deleted, table=table)

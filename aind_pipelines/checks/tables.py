@@ -33,23 +33,35 @@ def every_record_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=subjects, blocking=True, pool="rds")
 def every_named_subject_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
-    """Every subject that `data_assets` names is in `subjects`."""
-    from sqlalchemy import select
+    """`subjects` has exactly the subjects that `data_assets` names, each with as many assets."""
+    from sqlalchemy import func, select
 
     from aind_pipelines.tables.schema import data_assets as assets
     from aind_pipelines.tables.schema import subjects as table
 
     with rds.engine() as engine, engine.connect() as connection:
-        missing = list(
-            connection.scalars(
-                select(assets.c.subject_id)
-                .where(assets.c.subject_id.is_not(None))
-                .except_(select(table.c.subject_id))
-                .limit(20)
-            )
+        named = (
+            select(assets.c.subject_id, func.count().label("assets"))
+            .where(assets.c.subject_id.is_not(None))
+            .group_by(assets.c.subject_id)
+            .subquery()
         )
+        apart = connection.execute(
+            select(named.c.subject_id, table.c.subject_id, named.c.assets, table.c.asset_count)
+            .select_from(named.outerjoin(table, table.c.subject_id == named.c.subject_id, full=True))
+            .where(named.c.assets.is_distinct_from(table.c.asset_count))
+            .order_by(func.coalesce(named.c.subject_id, table.c.subject_id))
+            .limit(60)
+        ).all()
+    problems = {
+        "no row for": [subject for subject, row, _, _ in apart if row is None],
+        "named by no record": [row for subject, row, _, _ in apart if subject is None],
+        "another number of assets": [
+            subject for subject, row, _, _ in apart if subject is not None and row is not None
+        ],
+    }
     return dg.AssetCheckResult(
-        passed=not missing,
-        description=f"no row for: {', '.join(missing)}" if missing else None,
-        metadata={"missing": missing},
+        passed=not apart,
+        description="; ".join(f"{what}: {', '.join(ids)}" for what, ids in problems.items() if ids) or None,
+        metadata=problems,
     )

@@ -36,6 +36,9 @@ CODE_OCEAN_SCOPE = "code_ocean index"
 S3_SCOPE = "s3 index"
 """Scopes of the findings of the refreshes."""
 
+ARCHIVED = "archived"
+"""Key of an asset's body that the index adds: true for what Code Ocean keeps out of searches, and still has."""
+
 ASSET_UNREADABLE = "code_ocean_asset_unreadable"
 BUCKET_MISSING = "bucket_missing"
 
@@ -99,8 +102,8 @@ def refresh_code_ocean(
 
     Args:
         engine: RDS.
-        assets: Every data asset as the API describes it (JSON objects), read once, in constant memory. When it
-            raises, nothing has changed.
+        assets: Every data asset as the API describes it (JSON objects), archived ones as `with_archived` marks them;
+            read once, in constant memory. When it raises, nothing has changed.
         requests: Requests that the scan took, or a function that tells once the scan is done.
         run_id: Dagster run, if any.
         accept_loss: Take it as right that most known assets, or all of them, are gone.
@@ -127,6 +130,19 @@ def refresh_code_ocean(
         _note_refresh(connection, CODE_OCEAN, result.rows, made)
         counts = record_findings(connection, session_findings, findings, scope=CODE_OCEAN_SCOPE, run_id=run_id)
     return RefreshResult(result.rows, result.inserted, result.updated, result.deleted, made, counts)
+
+
+def with_archived(
+    assets: Iterable[Mapping[str, Any]], archived: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Two scans as one: Code Ocean lists archived assets apart from the others and says of none which it is.
+
+    The archived ones come last, marked by `ARCHIVED`: what is archived between the scans comes twice, the first time
+    as it was, and is not lost.
+    """
+    yield from assets
+    for asset in archived:
+        yield {**asset, ARCHIVED: True}
 
 
 def _unique_rows(
@@ -196,9 +212,12 @@ def _source_location(source: Any) -> str | None:
 def is_raw(name: str, data_level: str | None, tags: Collection[str], session_id: str | None) -> bool:
     """Whether a Code Ocean asset is raw data, by the institute's conventions.
 
-    Its custom field ``data level`` decides; without one, a tag that contains ``raw`` makes it raw; else it is raw
-    when its name is a session id and nothing more.
+    A name that says which process made it, and when, is never that of raw data: real assets were registered with the
+    level of what they were made from. Else its custom field ``data level`` decides; without one, a tag that contains
+    ``raw`` makes it raw; else it is raw when its name is a session id and nothing more.
     """
+    if parse_asset_name(name).process_time is not None:
+        return False
     if data_level is not None and data_level.strip():
         return data_level.strip().lower() in {"raw", "raw data"}
     return any("raw" in tag.lower() for tag in tags) or (

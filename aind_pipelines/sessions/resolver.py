@@ -13,19 +13,20 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, false, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Text
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.publish import publish
-from aind_pipelines.mirror.indexes import CODE_OCEAN
+from aind_pipelines.mirror.indexes import ARCHIVED, CODE_OCEAN
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.names import SessionId, parse_session_id
 from aind_pipelines.sessions.ids import first_of_month, month_patterns
 from aind_pipelines.sessions.rules import (
     NAME_WITHOUT_SESSION,
+    SESSION_YET_TO_COME,
     CodeOceanAsset,
     Folder,
     Record,
@@ -46,7 +47,9 @@ from aind_pipelines.tables.schema import (
 __all__ = ["IndexNotReady", "ResolveResult", "resolve", "resolve_month", "resolve_months"]
 
 NAMES_SCOPE = "names"
-"""Scope of the findings about names that hold no session id."""
+"""Scope of the findings about names that hold no session id, or one of a month that is yet to come."""
+
+_IS_ARCHIVED = func.coalesce(code_ocean_assets.c.body[ARCHIVED].as_boolean(), false())
 
 _FEW_MONTHS = 12
 """For more months than this, reading everything is quicker than matching every name with each month."""
@@ -106,7 +109,7 @@ def resolve_months(
         engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
     ):
         material = _read(connection, wanted, buckets)
-        nameless = list(_names_without_session(connection, buckets))
+        nameless = [*_names_without_session(connection, buckets), *_names_yet_to_come(connection, buckets)]
     resolved = [
         resolve(
             session,
@@ -178,7 +181,8 @@ def _read(connection: Connection, months: Sequence[date], buckets: Sequence[str]
 
     assets_by_session: dict[str, list[CodeOceanAsset]] = defaultdict(list)
     for asset in _assets(connection, _of_months(code_ocean_assets.c.session_id, months)):
-        if asset.session_id is not None and session_of(asset.session_id) is not None:
+        # An archived asset alone makes no session.
+        if asset.session_id is not None and (asset.archived or session_of(asset.session_id) is not None):
             assets_by_session[asset.session_id].append(asset)
     assets = {asset.id: asset for group in assets_by_session.values() for asset in group}
     linked = {id_ for group in records.values() for record in group for id_ in record.code_ocean_ids} - assets.keys()
@@ -251,11 +255,12 @@ def _assets(connection: Connection, condition: ColumnElement[bool]) -> Iterator[
         table.data_level,
         table.session_id,
         table.location,
+        _IS_ARCHIVED,
     )
-    for id_, name, created, state, tags, level, session_id, location in connection.execute(
+    for id_, name, created, state, tags, level, session_id, location, archived in connection.execute(
         select(*columns).where(condition)
     ):
-        yield CodeOceanAsset(id_, name, created, state, tuple(tags), level, session_id, location)
+        yield CodeOceanAsset(id_, name, created, state, tuple(tags), level, session_id, location, archived)
 
 
 def _folders(connection: Connection, buckets: Sequence[str], condition: ColumnElement[bool]) -> Iterator[Folder]:
@@ -282,7 +287,7 @@ def _names_without_session(connection: Connection, buckets: Sequence[str]) -> It
         if parse_session_id(name) is None:
             places[name].add("DocDB records")
     table = code_ocean_assets.c
-    for name in connection.scalars(select(table.name).where(table.session_id.is_(None))):
+    for name in connection.scalars(select(table.name).where(table.session_id.is_(None), ~_IS_ARCHIVED)):
         places[name].add("Code Ocean")
     folder = s3_prefixes.c
     for bucket, prefix in connection.execute(
@@ -295,6 +300,31 @@ def _names_without_session(connection: Connection, buckets: Sequence[str]) -> It
             f"{name!r} holds no session id, so that it belongs to none; used in {', '.join(sorted(places[name]))}."
         )
         yield Finding(NAME_WITHOUT_SESSION, name, "", message)
+
+
+def _names_yet_to_come(connection: Connection, buckets: Sequence[str]) -> Iterator[Finding]:
+    """A finding per name whose session is dated after this month: no partition holds it, and nothing resolves it."""
+    this_month = datetime.now(UTC).date().replace(day=1)
+    later = [this_month.replace(month=month) for month in range(this_month.month + 1, 13)]
+    if not later:
+        return
+    assets, folder = code_ocean_assets.c, s3_prefixes.c
+    names = {
+        "DocDB records": select(data_assets.c.name).where(_of_months(data_assets.c.name, later)),
+        "Code Ocean": select(assets.name).where(_of_months(assets.session_id, later), ~_IS_ARCHIVED),
+        "S3": select(folder.prefix).where(_of_months(folder.session_id, later), _among(folder.bucket, buckets)),
+    }
+    places: dict[str, set[str]] = defaultdict(set)
+    for place, query in names.items():
+        for name in connection.scalars(query):
+            parsed = parse_session_id(name)
+            if parsed is not None and parsed.month > this_month:
+                places[name].add(place)
+    for name in sorted(places):
+        message = (
+            f"{name!r} is dated after this month, and is not resolved; used in {', '.join(sorted(places[name]))}."
+        )
+        yield Finding(SESSION_YET_TO_COME, name, "", message)
 
 
 def _is_uuid(text: str) -> bool:

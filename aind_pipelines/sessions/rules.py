@@ -3,6 +3,7 @@
 The raw asset is the one that the session's record links to; links that lead nowhere fall back to Code Ocean's own
 assets of that session, as does a missing record; of several the latest created one is taken. The raw data directory
 is where the record says it is, else where Code Ocean or the bucket listings have it, and always checked to exist.
+An archived asset serves a record that links to it, or that has no other raw asset; else it is put away, and ignored.
 Everything that does not fit is a finding; nothing raises.
 """
 
@@ -24,6 +25,7 @@ RAW_DATA_UNCHECKED = "raw_data_unchecked"
 RECORD_MISSING = "record_missing"
 CODE_OCEAN_ASSET_MISSING = "code_ocean_asset_missing"
 NAME_WITHOUT_SESSION = "name_without_session"
+SESSION_YET_TO_COME = "session_yet_to_come"
 
 _EPHYS_FOLDERS = frozenset({"ecephys_clipped", "ecephys_compressed"})
 _RAW_LEVELS = frozenset({"raw", "raw data"})
@@ -58,6 +60,7 @@ class CodeOceanAsset:
     data_level: str | None = None
     session_id: str | None = None
     location: str | None = None
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,10 @@ class _Case:
         for record in self.raw_records:
             if linked := self._linked([record]):
                 return max(linked, key=_latest_last)
-        return max(filter(self._is_raw_asset, self.assets.values()), key=_latest_last, default=None)
+        own = [asset for asset in self.assets.values() if self._is_raw_asset(asset)]
+        if not self.raw_records:
+            own = [asset for asset in own if not asset.archived]
+        return max(own, key=_latest_last, default=None)
 
     def _raw_data(self, raw_asset: CodeOceanAsset | None) -> tuple[str | None, Folder | None]:
         """Where the raw data is, and the folder if it is a top-level one."""
@@ -343,7 +349,7 @@ class _Case:
         found = []
         named = set()
         for asset in self.assets.values():
-            own = asset.session_id == self.session.id and not self._is_raw_asset(asset)
+            own = asset.session_id == self.session.id and not self._is_raw_asset(asset) and not asset.archived
             if asset.id == raw_id or not (own or asset.id in owners):
                 continue
             same_name = self.derived_records.get(asset.name)
@@ -431,6 +437,7 @@ class _Case:
                 and asset.id not in linked
                 and asset.name not in self.derived_records
                 and asset.state not in _UNUSABLE_STATES
+                and not asset.archived
                 and not self._is_raw_asset(asset)
             ):
                 message = f"no metadata record, but data in Code Ocean ({asset.id})"
@@ -461,8 +468,8 @@ def _moment(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _latest_last(asset: CodeOceanAsset) -> tuple[bool, datetime, str]:
-    return asset.state not in _UNUSABLE_STATES, _moment(asset.created), asset.id
+def _latest_last(asset: CodeOceanAsset) -> tuple[bool, bool, datetime, str]:
+    return asset.state not in _UNUSABLE_STATES, not asset.archived, _moment(asset.created), asset.id
 
 
 def _best_last(record: Record) -> tuple[str, datetime, str]:

@@ -36,6 +36,9 @@ def test_every_real_record_arrives_and_unloadable_files_are_listed(real_records:
         assert sorted(row[5] for row in rows if row[5] == "v2") != []
         ((deposited,),) = lab.sql("select count(*) from archive.copies")
         assert deposited > 0
+        # Two of them are derived and say that they are raw: no session's raw data.
+        named = "select id from archive.copies c join session_assets s using (session_id) where id <> s.session_id"
+        assert lab.sql(named) == []
     finally:
         lab.command("lab", "down", "--home", str(lab.home))
 

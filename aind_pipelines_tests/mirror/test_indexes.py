@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.clients.s3 import client
-from aind_pipelines.mirror.indexes import RefreshRefused, is_raw, refresh_code_ocean, refresh_s3
+from aind_pipelines.mirror.indexes import RefreshRefused, is_raw, refresh_code_ocean, refresh_s3, with_archived
 from aind_pipelines.records.reading import shown
 from aind_pipelines.settings import Settings
 from aind_pipelines.tables.schema import code_ocean_assets, index_refreshes, s3_prefixes, session_findings
@@ -97,6 +97,18 @@ def test_the_same_answer_twice_writes_nothing(engine: Engine) -> None:
     result = refresh_code_ocean(engine, scan())
     assert (result.rows, result.changed) == (30, 0)
     assert code_ocean(engine) == before
+
+
+def test_archived_assets_are_marked_and_one_listed_on_both_sides_is_not(engine: Engine) -> None:
+    result = refresh_code_ocean(engine, with_archived([asset(1), asset(2)], [asset(2), asset(3)]))
+    assert result.rows == 3
+    assert {id_: row.body.get("archived") for id_, row in code_ocean(engine).items()} == {
+        "id-1": None,
+        "id-2": None,
+        "id-3": True,
+    }
+    moved = refresh_code_ocean(engine, with_archived([asset(1)], [asset(2), asset(3)]))
+    assert (moved.updated, moved.deleted) == (1, 0)
 
 
 def test_changes_and_losses_follow_and_other_rows_stay_unwritten(engine: Engine) -> None:
@@ -200,10 +212,13 @@ def test_odd_fields_do_not_stop_an_asset(engine: Engine) -> None:
         (SESSION, "derived data", ["raw"], False),
         (SESSION, None, ["ecephys"], True),
         ("ecephys_676909_2023_12_13_13_43_40", None, [], True),
-        (f"{SESSION}_sorted_2024-03-01_16-02-45", None, ["Raw-data"], True),
+        (f"{SESSION}_copy", None, ["Raw-data"], True),
+        (f"{SESSION}_sorted_2024-03-01_16-02-45", None, ["Raw-data"], False),
         (f"{SESSION}_sorted_2024-03-01_16-02-45", None, [], False),
         (f"{SESSION}_sorted_2024-03-01_16-02-45", " ", [], False),
         (f"sorted_2023-12-16_06-52-11_{SESSION}", None, [], False),
+        (f"{SESSION}_stitched_2024-03-01_16-02-45", "raw data", ["raw"], False),
+        (f"{SESSION}_copy", "raw data", [], True),
     ],
 )
 def test_what_makes_a_code_ocean_asset_raw(name: str, level: str | None, tags: list[str], raw: bool) -> None:

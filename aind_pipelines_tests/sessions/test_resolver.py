@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, select
 
-from aind_pipelines.mirror.indexes import refresh_code_ocean
+from aind_pipelines.mirror.indexes import refresh_code_ocean, with_archived
 from aind_pipelines.sessions.resolver import IndexNotReady, ResolveResult, resolve_month, resolve_months
 from aind_pipelines.tables.schema import data_assets, index_refreshes, s3_prefixes, session_assets, session_findings
 
@@ -265,3 +265,26 @@ def test_two_at_once_agree(engine: Engine) -> None:
 def test_one_month_by_its_own_name(engine: Engine) -> None:
     two_sessions(engine)
     assert resolve_month(engine, date(2023, 12, 24), buckets=["ephys"]).sessions_by_month == {DECEMBER: 1}
+
+
+def test_an_archived_asset_serves_the_record_that_links_to_it_and_makes_no_session_of_its_own(engine: Engine) -> None:
+    two_sessions(engine)
+    archived = [describe(SESSION), describe("ecephys_676909_2023-12-20_10-00-00"), describe("put away")]
+    refresh_code_ocean(engine, with_archived([describe(SORTED), describe(OTHER)], archived), accept_loss=True)
+    run(engine, [DECEMBER, JUNE])
+    assert standing(engine) == set()
+    assert rows(engine).keys() == {SESSION, OTHER}
+    assert rows(engine)[SESSION].raw_code_ocean_id == f"id of {SESSION}"
+
+
+def test_a_session_dated_in_a_month_to_come_is_a_finding_since_no_month_holds_it(engine: Engine) -> None:
+    today = datetime.now(UTC).date()
+    if today.month == 12:
+        pytest.skip("names of next year hold no session id at all")
+    to_come = f"ecephys_676909_{today.year}-12-31_13-43-40"
+    two_sessions(engine)
+    add_record(engine, to_come, code_ocean_ids=[])
+    add_folder(engine, to_come, session_id=to_come)
+    run(engine, [DECEMBER])
+    assert standing(engine) == {("session_yet_to_come", to_come, "names")}
+    assert to_come not in rows(engine)

@@ -105,7 +105,22 @@ RAW_ASSETS: list[tuple[str, list[Record], list[CodeOceanAsset], str | None]] = [
     ),
     ("a newer but failed asset", [], [asset("a"), asset("b", days=1, state="failed")], "a"),
     ("only a failed asset", [], [asset("b", state="failed")], "b"),
+    ("a link to an archived asset", [record(code_ocean_ids=("a",))], [asset("a", archived=True), asset("b")], "a"),
+    (
+        "of several links one that is not archived",
+        [record(code_ocean_ids=("a", "b"))],
+        [asset("a"), asset("b", days=9, archived=True)],
+        "a",
+    ),
+    ("a record without a link, and an archived asset", [record()], [asset("a", archived=True)], "a"),
+    ("an archived asset and no record", [], [asset("a", archived=True)], None),
     ("derived assets only", [], [asset("s", SORTED, data_level="derived data")], None),
+    (
+        "a derived asset that was registered as raw",
+        [record(SORTED, data_level="raw", process_name="sorted", code_ocean_ids=("s",))],
+        [asset("s", SORTED, data_level="raw data", tags=("raw",))],
+        None,
+    ),
     ("a raw one by its level alone", [], [asset("x", f"{SESSION}_copy", data_level="raw data")], "x"),
     ("a raw one by its tag alone", [], [asset("x", f"{SESSION}_copy", tags=("RAW",))], "x"),
     (
@@ -453,3 +468,26 @@ def test_anything_resolves_and_the_order_does_not_matter(
     assert [entry.to_json() for entry in found.derived] == [entry.to_json() for entry in again.derived]
     keys = [(finding.code, finding.key, finding.field) for finding in found.findings]
     assert len(keys) == len(set(keys))
+
+
+# --- archived assets -------------------------------------------------------------------------------------------------
+
+
+def test_a_link_to_an_archived_asset_is_not_dead() -> None:
+    sorted_record = record(SORTED, process_name="sorted", code_ocean_ids=("s",), location=f"s3://ephys/{SORTED}")
+    found = solved(
+        [record(code_ocean_ids=("a",)), sorted_record],
+        [asset("a", archived=True), asset("s", SORTED, data_level="derived data", archived=True)],
+        [folder(), folder(SORTED)],
+    )
+    assert found.findings == ()
+    assert found.raw_code_ocean_id == "a"
+    assert [entry.code_ocean_id for entry in found.derived] == ["s"]
+
+
+def test_what_was_archived_and_has_no_record_is_put_away() -> None:
+    put_away = asset("s", SORTED, data_level="derived data", archived=True)
+    found = solved([record(code_ocean_ids=("a",))], [asset("a"), put_away], [folder()])
+    assert found.derived == ()
+    assert found.findings == ()
+    assert solved([], [asset("a", archived=True)]).findings == ()

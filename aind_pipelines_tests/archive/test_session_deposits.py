@@ -1,0 +1,215 @@
+"""The raw assets of sessions become resources: once each, whoever is killed and however many do it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Engine, delete, insert, select, update
+
+from aind_pipelines.archive.fixity import check
+from aind_pipelines.archive.layout import Archive
+from aind_pipelines.archive.ledger import record_check
+from aind_pipelines.archive.session_deposits import SessionDeposits, deposit_sessions
+from aind_pipelines.clients.registry import RegistryClient
+from aind_pipelines.settings import ArchivePolicy
+from aind_pipelines.tables.schema import archive_copies, archive_findings, session_assets
+from aind_pipelines_tests.moto import fill, moto_url, s3
+from aind_pipelines_tests.registry_process import PASSWORD, USER, RegistryProcess
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+__all__ = ["moto_url", "s3"]
+
+MARCH = date(2024, 3, 1)
+SESSIONS = 24
+BUCKET = "raw"
+
+DEPOSIT = """
+import sys
+from datetime import date
+from pathlib import Path
+import boto3
+from sqlalchemy import create_engine
+from aind_pipelines.archive.session_deposits import deposit_sessions
+from aind_pipelines.clients.registry import RegistryClient
+from aind_pipelines.settings import ArchivePolicy
+
+database, path, registry, user, password, s3 = sys.argv[1:]
+client = boto3.client("s3", endpoint_url=s3, region_name="us-west-2", aws_access_key_id="t", aws_secret_access_key="t")
+with RegistryClient(registry, (user, password)) as registry:
+    done = deposit_sessions(
+        create_engine(database), ArchivePolicy(path=Path(path)), registry, client, [date(2024, 3, 1)],
+        dtype="session-raw", run_id="child",
+    )
+print(done.deposited, done.already_there, done.refused)
+"""
+
+
+@dataclass(frozen=True)
+class House:
+    engine: Engine
+    archive: Archive
+    registry: RegistryClient
+    s3: S3Client
+    names: list[str]
+    arguments: list[str]
+
+    def deposit(self) -> SessionDeposits:
+        policy = ArchivePolicy(path=self.archive.path)
+        return deposit_sessions(
+            self.engine, policy, self.registry, self.s3, [MARCH], dtype="session-raw", run_id="here"
+        )
+
+    def child(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", textwrap.dedent(DEPOSIT), *self.arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def copies(self) -> dict[str, str]:
+        with self.engine.connect() as connection:
+            return {row.id: row.sha1 for row in connection.execute(select(archive_copies))}
+
+    def findings(self) -> list[str]:
+        table = archive_findings.c
+        with self.engine.connect() as connection:
+            return list(connection.scalars(select(table.code).where(table.resolved_at.is_(None))))
+
+    def is_whole(self) -> None:
+        """Disk, registry and ledger tell the same of every session, and nothing else is there."""
+        registered = self.registry.get_resources(self.names)
+        assert self.copies() == {id_: resource.sha1 for id_, resource in registered.items()}
+        assert sorted(registered) == self.names
+        assert list(self.archive.staging.iterdir()) == []
+        report = check(self.archive, self.registry)
+        assert (report.resources, report.findings) == (SESSIONS, [])
+        assert self.findings() == []
+
+
+@pytest.fixture
+def house(
+    engine: Engine,
+    archive: Archive,
+    registry: RegistryClient,
+    registry_process: RegistryProcess,
+    s3: S3Client,
+    moto_url: str,
+    unique: str,
+) -> House:
+    """A month of sessions with raw data in S3; identifiers that no other test uses."""
+    subject = f"{int(unique[1:]) + 500_000}"
+    names = [f"ecephys_{subject}_2024-03-{day + 1:02}_10-00-00" for day in range(SESSIONS)]
+    fill(s3, BUCKET, *(f"{name}/{folder}/data" for name in names for folder in ("behavior", "ecephys")))
+    rows = [
+        {
+            "session_id": name,
+            "month": MARCH,
+            "platform": "ecephys",
+            "subject_id": subject,
+            "session_time": datetime(2024, 3, 1),
+            "raw_asset_name": name,
+            "raw_record_id": f"record of {name}",
+            "raw_data_dir": f"s3://{BUCKET}/{name}",
+            "derived": [],
+        }
+        for name in names
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(session_assets).values(rows))
+    database = engine.url.render_as_string(hide_password=False)
+    arguments = [database, str(archive.path), registry_process.url, USER, PASSWORD, moto_url]
+    return House(engine, archive, registry, s3, names, arguments)
+
+
+def test_each_session_is_one_resource_that_says_where_it_came_from(house: House) -> None:
+    first = house.deposit()
+    assert (first.deposited, first.already_there, first.refused) == (SESSIONS, 0, 0)
+    assert first.held_by_month == {MARCH: SESSIONS}
+    house.is_whole()
+    name = house.names[0]
+    resource = house.registry.get_resource(name)
+    assert resource is not None
+    assert resource.metadata == {
+        "session_id": name,
+        "record_id": f"record of {name}",
+        "source": f"s3://{BUCKET}/{name}",
+    }
+    again = house.deposit()
+    assert (again.deposited, again.already_there, again.bytes) == (0, SESSIONS, 0)
+
+
+@pytest.mark.parametrize("after", [1, SESSIONS // 2, SESSIONS])
+def test_a_kill_in_the_middle_leaves_nothing_that_the_next_run_does_not_settle(house: House, after: int) -> None:
+    child = house.child()
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(house.archive.resources.glob("*/*"))) < after:
+            assert child.poll() is None or after == SESSIONS
+            assert time.monotonic() < deadline
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+        child.communicate()
+    before = len(house.copies())
+    assert before in (0, SESSIONS)  # rows are written in batches: what was deposited is not in the ledger yet
+    result = house.deposit()
+    assert result.deposited + result.already_there == SESSIONS
+    house.is_whole()
+
+
+def test_two_at_once_deposit_each_session_once(house: House) -> None:
+    children = [house.child(), house.child()]
+    outputs = [child.communicate(timeout=120) for child in children]
+    assert [child.returncode for child in children] == [0, 0], outputs
+    counts = [tuple(map(int, output.split())) for output, _ in outputs]
+    assert sum(deposited for deposited, _, _ in counts) == SESSIONS
+    assert sum(there for _, there, _ in counts) == SESSIONS
+    house.is_whole()
+
+
+def test_rows_that_the_ledger_lost_come_back(house: House) -> None:
+    house.deposit()
+    before = house.copies()
+    with house.engine.begin() as connection:
+        connection.execute(delete(archive_copies))
+    house.deposit()
+    assert house.copies() == before
+
+
+def test_what_another_program_deposited_is_told_of_its_session_once_it_was_read(house: House, tmp_path: Path) -> None:
+    house.deposit()
+    with house.engine.begin() as connection:
+        connection.execute(delete(archive_copies))
+    for journal in (house.archive.journal / "done").iterdir():  # nothing tells that these were ours
+        journal.unlink()
+    assert house.deposit().held_by_month == {MARCH: 0}
+    with house.engine.begin() as connection:
+        record_check(connection, check(house.archive, house.registry))
+    assert house.deposit().held_by_month == {MARCH: SESSIONS}
+    with house.engine.connect() as connection:
+        rows = connection.execute(select(archive_copies)).all()
+    assert {(row.id, row.session_id, row.record_id, row.source) for row in rows} == {
+        (name, name, f"record of {name}", f"s3://{BUCKET}/{name}") for name in house.names
+    }
+
+
+def test_a_session_whose_data_is_empty_is_a_finding_and_the_others_are_deposited(house: House) -> None:
+    with house.engine.begin() as connection:
+        connection.execute(
+            update(session_assets)
+            .where(session_assets.c.session_id == house.names[0])
+            .values(raw_data_dir=f"s3://{BUCKET}/nothing-here")
+        )
+    result = house.deposit()
+    assert (result.deposited, result.refused) == (SESSIONS - 1, 1)
+    assert house.findings() == ["deposit_refused"]
