@@ -93,3 +93,23 @@ $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< || { rm -rf .peers/$*; \
 		echo "error: installing the peer $* failed; see above. Check the network, then run make again." >&2; exit 1; }
 	@touch $@
+
+# Engines that nobody here wrote, for the contract of the DocDB queries; CI skips what this machine cannot build.
+.peers/mingo/.installed: aind_pipelines_tests/contract/mingo/package.json aind_pipelines_tests/contract/mingo/package-lock.json
+	@rm -rf .peers/mingo && mkdir -p .peers/mingo && cp $^ .peers/mingo/
+	@npm ci --prefix .peers/mingo --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+# Its own version file is not in the module: the command does not start without.
+FERRETDB_VERSION := v1.24.0
+FERRETDB_SUM := h1:7WJmezL48Bj9bYWnhT/bEJgX5gjT5s7LFdHTqkN25rA=
+
+.peers/ferretdb/bin/ferretdb:
+	@rm -rf .peers/ferretdb && mkdir -p .peers/ferretdb/bin
+	@found=$$(go mod download -json github.com/FerretDB/FerretDB@$(FERRETDB_VERSION)) && \
+		echo "$$found" | grep -qF '"Sum": "$(FERRETDB_SUM)"' && \
+		cp -R "$$(echo "$$found" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" .peers/ferretdb/source
+	@chmod -R u+w .peers/ferretdb/source
+	@echo $(FERRETDB_VERSION) > .peers/ferretdb/source/build/version/version.txt
+	@cd .peers/ferretdb/source && CGO_ENABLED=0 go build -o ../built ./cmd/ferretdb
+	@rm -rf .peers/ferretdb/source && mv .peers/ferretdb/built $@
