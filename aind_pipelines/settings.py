@@ -152,16 +152,34 @@ class LoadedSettings:
     origins: Mapping[str, str]
 
 
-def _parameter_store(name: str) -> dict[str, Any]:
+def _dotenv(path: Path) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    try:
+        return dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{path} cannot be read: {reason}. Correct or remove it.") from None
+
+
+def _parameter_store(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        answer = boto3.client("ssm").get_parameter(Name=name, WithDecryption=True)
-        body = json.loads(answer["Parameter"]["Value"])
+        # Given here because boto3 knows nothing of .env, and no AWS_REGION.
+        session = boto3.Session(
+            profile_name=known.get("aws_profile"),
+            region_name=known.get("aws_region"),
+            aws_access_key_id=known.get("aws_access_key_id"),
+            aws_secret_access_key=known.get("aws_secret_access_key"),
+            aws_session_token=os.environ.get("AWS_SESSION_TOKEN") if known.get("aws_access_key_id") else None,
+        )
+        client = session.client("ssm", endpoint_url=known.get("aws_endpoint_url"))
+        body = json.loads(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
     except (BotoCoreError, ClientError, ValueError) as error:
         raise SettingsError(
-            f"AWS_PARAM_STORE_NAME names {name!r}, which cannot be read: {error}. "
+            f"AWS_PARAM_STORE_NAME names {name!r}, which cannot be read: {str(error).rstrip('.')}. "
             "Check the name, the region and the AWS credentials, or unset the variable."
         ) from error
     if not isinstance(body, dict):
@@ -192,13 +210,11 @@ def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
         arguments: Values by field name; they win over every source. None means "not given".
 
     Raises:
-        SettingsError: A value has the wrong form, or the AWS parameter cannot be read.
+        SettingsError: A value has the wrong form, or a `.env` file or the AWS parameter cannot be read.
     """
-    from dotenv import dotenv_values
-
     given = {name: value for name, value in arguments.items() if value is not None}
     sources: list[tuple[str, Mapping[str, Any]]] = [("environment", os.environ)]
-    sources += [(label, dotenv_values(path)) for label, path in dotenv_files()]
+    sources += [(label, _dotenv(path)) for label, path in dotenv_files()]
     values: dict[str, Any] = dict(given)
     origins: dict[str, str] = dict.fromkeys(given, "argument")
 
@@ -211,7 +227,7 @@ def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
     for label, source in sources:
         look_in(label, source)
     if (parameter := values.get("aws_param_store_name")) is not None:
-        look_in(f"AWS parameter {parameter}", _parameter_store(parameter))
+        look_in(f"AWS parameter {parameter}", _parameter_store(parameter, values))
     if "code_ocean_api_token" not in values:
         for label, source in sources:
             if found := _token_by_value(source):

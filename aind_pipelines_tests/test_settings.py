@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import boto3
 import pytest
 
 from aind_pipelines.settings import (
@@ -13,6 +14,9 @@ from aind_pipelines.settings import (
     load_settings_with_origins,
     setting_names,
 )
+from aind_pipelines_tests.moto import moto_url
+
+__all__ = ["moto_url"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +53,27 @@ def test_argument_beats_environment_beats_project_beats_home(monkeypatch: pytest
     assert loaded.values.rds_port == 1
     assert loaded.origins["rds_user"] == "environment (RDS_USERNAME)"
     assert loaded.origins["rds_port"] == ".env of the home directory (RDS_PORT)"
+
+
+def test_a_dotenv_file_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_bytes(b"\xff\xfeRDS_PASSWORD=canary-secret")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read") as raised:
+        load_settings()
+    assert "canary" not in str(raised.value)
+
+
+def test_an_aws_parameter_is_read_with_what_a_dotenv_file_says_of_aws(moto_url: str) -> None:
+    login = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-west-2"}
+    boto3.client("ssm", endpoint_url=moto_url, **login).put_parameter(
+        Name="/lab/settings", Value='{"RDS_HOST": "from-parameter"}', Type="SecureString", Overwrite=True
+    )
+    Path(".env").write_text(
+        f"AWS_PARAM_STORE_NAME=/lab/settings\nAWS_ENDPOINT_URL={moto_url}\nAWS_REGION=us-west-2\n"
+        "AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\n"
+    )
+    loaded = load_settings_with_origins()
+    assert loaded.values.rds_host == "from-parameter"
+    assert loaded.origins["rds_host"] == "AWS parameter /lab/settings (RDS_HOST)"
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

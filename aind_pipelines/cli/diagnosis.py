@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,10 +46,18 @@ class Connection:
     next_step: str = ""
 
 
+_LOGIN_IN_URL = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
+
+
+def _without_logins(text: str) -> str:
+    """Mask the passwords of addresses such as ``http://USER:PASSWORD@HOST``."""
+    return _LOGIN_IN_URL.sub(r"\1:********@", text)
+
+
 def _displayed(value: object) -> str:
     if value is None:
         return ""
-    return "********" if isinstance(value, SecretStr) else str(value)
+    return "********" if isinstance(value, SecretStr) else _without_logins(str(value))
 
 
 def settings_table(loaded: LoadedSettings | None = None) -> list[Setting]:
@@ -67,43 +77,52 @@ def connections() -> list[Connection]:
     try:
         settings = load_settings_with_origins().values
     except SettingsError as error:
-        return [Connection("settings", "bad", str(error), "correct the value named")]
-    rows = [_policy(settings)]
+        return [Connection("settings", "bad", _without_logins(str(error)), "correct the value named")]
     policy = _policy_or_default()
-    for name, configured, how, probe in (
-        ("DocDB REST gateway", settings.doc_db_api_host, "set DOC_DB_API_HOST", lambda: _gateway(policy)),
-        ("DocDB over SSH", settings.doc_db_ssh_host, "set DOC_DB_SSH_HOST and the DOC_DB_* names", _direct),
-        ("RDS", settings.rds_host, "set RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE", lambda: _rds(settings)),
+    looks: list[tuple[str, object, str, Callable[[], str]]] = [
+        ("DocDB REST gateway", settings.doc_db_api_host, "DOC_DB_API_HOST", lambda: _gateway(policy)),
+        ("DocDB over SSH", settings.doc_db_ssh_host, "DOC_DB_SSH_HOST and the DOC_DB_* names", _direct),
+        ("RDS", settings.rds_host, "RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE", lambda: _rds(settings)),
         (
             "metadata-service",
             settings.metadata_service_url,
-            "set METADATA_SERVICE_URL",
+            "METADATA_SERVICE_URL",
             _metadata_service,
         ),
-        ("Code Ocean", settings.code_ocean_api_token, "set CODE_OCEAN_API_TOKEN", _code_ocean),
+        ("Code Ocean", settings.code_ocean_api_token, "CODE_OCEAN_API_TOKEN and CODE_OCEAN_DOMAIN", _code_ocean),
         (
             "S3",
             settings.aws_access_key_id or settings.aws_profile or settings.aws_endpoint_url,
-            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
             lambda: _s3(settings, policy),
         ),
-        ("neurobank registry", settings.nbank_registry, "set NBANK_REGISTRY", _registry),
-    ):
-        rows.append(_try(name, probe) if configured else Connection(name, "not configured", "", how))
-    rows += [_try(f"archive {name}", partial(_archive, rule.path)) for name, rule in policy.archives.items()]
-    return rows
+        ("neurobank registry", settings.nbank_registry, "NBANK_REGISTRY", _registry),
+    ]
+    looks += [
+        (f"archive {name}", True, f"[archives.{name}] in the policy file", partial(_archive, rule.path))
+        for name, rule in policy.archives.items()
+    ]
+    # At once, because each that cannot be reached is tried for a while.
+    with ThreadPoolExecutor(len(looks)) as pool:
+        return [_policy(settings), *pool.map(lambda look: _look(*look), looks)]
 
 
-def _try(name: str, probe: Callable[[], str]) -> Connection:
+def _look(name: str, configured: object, names: str, probe: Callable[[], str]) -> Connection:
+    return _try(name, probe, names) if configured else Connection(name, "not configured", "", f"set {names}")
+
+
+def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
+    """Probe one system; `names` are the settings that lead there."""
     try:
         return Connection(name, "good", probe())
     except SettingsError as error:
-        return Connection(name, "bad", str(error), "complete the settings named")
+        detail, step = str(error), "complete the settings named"
     except ServiceError as error:
+        detail = str(error)
         step = "try again later; if it lasts, ask who runs it" if error.retryable else "check the value and the rights"
-        return Connection(name, "bad", str(error), step)
     except Exception as error:  # noqa: BLE001 - a probe's boundary: whatever a library raises is the diagnosis
-        return Connection(name, "bad", f"{type(error).__name__}: {error}".splitlines()[0], "check the value")
+        detail, step = f"{type(error).__name__}: {error}".splitlines()[0], f"check {names}, and that it is up"
+    return Connection(name, "bad", _without_logins(detail), step)
 
 
 def _policy(settings: Settings) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -111,3 +112,28 @@ def test_a_ui_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path)
     assert result.returncode == 1
     assert f"Port {port} is taken" in result.stderr
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.slow
+def test_doctor_masks_a_password_inside_an_address() -> None:
+    address = "http://u:canary-secret@127.0.0.1:9"
+    result = run(
+        "doctor",
+        "--json",
+        METADATA_SERVICE_URL=address,
+        DOC_DB_API_HOST=address,
+        NBANK_REGISTRY=f"{address}/neurobank/",
+        CODE_OCEAN_DOMAIN=address,
+        CODE_OCEAN_API_TOKEN="canary-secret",
+    )
+    assert result.returncode == 1
+    assert "http://u:********@127.0.0.1:9" in result.stdout
+    assert "canary-secret" not in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_doctor_names_the_settings_that_lead_to_what_a_library_cannot_reach() -> None:
+    result = run("doctor", "--json", CODE_OCEAN_DOMAIN="http://127.0.0.1:9", CODE_OCEAN_API_TOKEN="token")
+    rows = {row["name"]: row for row in json.loads(result.stdout)["connections"]}
+    assert rows["Code Ocean"]["state"] == "bad"
+    assert "CODE_OCEAN_DOMAIN" in rows["Code Ocean"]["next_step"]
