@@ -8,7 +8,8 @@ import json
 import sys
 from dataclasses import asdict
 
-NAMES = ("lab",)
+NAMES = ("docdb", "lab")
+_SIZED = ("docdb",)
 
 
 def main() -> int:
@@ -16,8 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--records", type=int, help="docdb: how many records (default: 20000)")
     arguments = parser.parse_args()
-    rows = importlib.import_module(f"benchmarks.{arguments.name}").measure()
+    options = {"records": arguments.records} if arguments.records is not None else {}
+    if options and arguments.name not in _SIZED:
+        parser.error(f"--records says nothing to {arguments.name}")
+    rows = importlib.import_module(f"benchmarks.{arguments.name}").measure(**options)
     if arguments.json:
         print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
     else:
