@@ -37,7 +37,7 @@ seen_table = Table(
 listed_table = Table(
     "docdb_listed",
     _temporary,
-    Column("id", Text, primary_key=True),
+    Column("id", Text),
     Column("modified", DateTime(timezone=True)),
     prefixes=["TEMPORARY"],
 )

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, func, insert, select, update
 
 from aind_pipelines.tables.schema import docdb_watermarks as watermarks
 
@@ -38,6 +37,17 @@ def note_full(connection: Connection, source: str, highest: datetime | None, *, 
     _note(connection, source, modified=highest, full_at=func.now(), without_modified=without_modified)
 
 
+def note_tick(connection: Connection, source: str, highest: datetime | None) -> None:
+    """Note that a tick ended; the watermark never goes back."""
+    _note(connection, source, modified=func.greatest(watermarks.c.modified, highest), ticked_at=func.now())
+
+
+def note_manifest(connection: Connection, source: str, *, without_modified: int) -> None:
+    """Note that a manifest pass has read what it wanted."""
+    passes = watermarks.c.manifest_passes + 1
+    _note(connection, source, manifest_passes=passes, manifest_at=func.now(), without_modified=without_modified)
+
+
 def _note(connection: Connection, source: str, **values: Any) -> None:
-    statement = insert(watermarks).values(source=source, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=[watermarks.c.source], set_=values))
+    if not connection.execute(update(watermarks).where(watermarks.c.source == source).values(values)).rowcount:
+        connection.execute(insert(watermarks).values(source=source, **values))
