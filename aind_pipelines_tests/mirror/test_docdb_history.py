@@ -162,6 +162,16 @@ def test_records_that_come_back_are_no_longer_held(engine: Engine) -> None:
     assert held(engine) == set()
 
 
+def test_what_was_held_stays_held_even_when_little_of_it_is_left(engine: Engine) -> None:
+    ingest(engine, V1, many(60))
+    with pytest.raises(PassRefused):
+        ingest(engine, V1, many(10))
+    with pytest.raises(PassRefused, match="still lacks 5 records whose deletion an earlier pass held"):
+        ingest(engine, V1, many(55))
+    assert len(live(engine)) == 60
+    assert len(held(engine)) == 5
+
+
 def test_a_whole_bucket_that_vanishes_is_held_however_few_it_had(engine: Engine) -> None:
     small = [record(number, location=f"s3://small-bucket/{number}") for number in (900, 901)]
     ingest(engine, V1, [*many(50), *small])

@@ -88,6 +88,8 @@ def settle(
     granted = sorted(listed & gone.keys()) if confirmed else []
     rest = sorted(gone.keys() - set(granted))
     reason = _reason(connection, source, guard, held, gone, set(granted), rest, empty)
+    if not reason and (still := listed & set(rest)):
+        reason = f"{source} still lacks {len(still):,} records whose deletion an earlier pass held"
     if reason:
         _hold(connection, source, rest, reason)
         removed = granted
