@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from aind_pipelines import assets, checks, jobs
+from aind_pipelines import assets, checks, jobs, schedules
 from aind_pipelines.resources.code_ocean import CodeOceanResource
 from aind_pipelines.resources.docdb import DocDBResource
 from aind_pipelines.resources.metadata_service import MetadataServiceResource
@@ -14,13 +14,17 @@ from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 from aind_pipelines.resources.s3 import S3Resource
 from aind_pipelines.sensors.archives import archive_partitions
+from aind_pipelines.sensors.metadata import docdb_changes
 
 
-def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(
+    overrides: Mapping[str, Any] | None = None, *, manifest_cron: str = schedules.NIGHTLY
+) -> dg.Definitions:
     """Assemble the definitions.
 
     Args:
         overrides: Resources by key that replace the configured ones.
+        manifest_cron: When DocDB is compared with its mirror.
     """
     resources: dict[str, Any] = {
         "code_ocean": CodeOceanResource(),
@@ -34,8 +38,9 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=assets.ALL,
         asset_checks=checks.ALL,
-        jobs=list(jobs.FLOW),
-        sensors=[archive_partitions],
+        jobs=[*jobs.FLOW, jobs.follow_docdb],
+        schedules=[schedules.docdb_manifest(manifest_cron)],
+        sensors=[archive_partitions, docdb_changes],
         resources=resources | dict(overrides or {}),
         # A run's steps wait for other systems far more than they compute, and a process per step costs seconds.
         executor=dg.in_process_executor,

@@ -22,4 +22,10 @@ check_archives = dg.define_asset_job(
 )
 report = dg.define_asset_job("report", dg.AssetSelection.assets("flow_report"), description="The flow on one page.")
 
+follow_docdb = dg.define_asset_job(
+    "follow_docdb",
+    dg.AssetSelection.groups("metadata", "tables"),
+    description="Records and the analysts' tables alone: what a change in DocDB leads to.",
+)
+
 FLOW = (ingest, sessions, check_archives, report)

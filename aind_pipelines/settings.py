@@ -278,6 +278,18 @@ class DocDBPolicy(_PolicyModel):
         DocDBSource(database="metadata_index_v2"),
     )
     page_size: int = Field(default=500, ge=1, le=10_000, description="records asked for per page")
+    watermark_overlap_minutes: float = Field(
+        default=10.0, ge=0, description="how far before the highest modified time seen a tick reads again"
+    )
+    max_deleted_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of a collection that may vanish in one pass"
+    )
+    max_deleted_floor: int = Field(
+        default=20, ge=0, description="so many records may vanish in one pass, whatever share they are"
+    )
+    reconcile_passes: int = Field(
+        default=24, ge=1, description="manifest passes within which every record is read again whole"
+    )
 
 
 class MetadataServicePolicy(_PolicyModel):

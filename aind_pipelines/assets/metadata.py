@@ -1,8 +1,10 @@
 """Ingestion: DocDB's metadata records into RDS."""
 
-from collections import Counter
+from datetime import timedelta
+from typing import Literal
 
 import dagster as dg
+from pydantic import Field
 
 from aind_pipelines.assets import sources
 from aind_pipelines.assets.describe import outcome
@@ -11,32 +13,78 @@ from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 
 
-@dg.asset(deps=[sources.docdb], group_name="metadata", kinds={"postgres"}, pool="docdb")
-def docdb_records(
-    context: dg.AssetExecutionContext, docdb: DocDBResource, rds: RDSResource, policy: PolicyResource
-) -> dg.MaterializeResult:
-    """Every metadata record as DocDB has it now, both generations, compared by content hash.
+class IngestConfig(dg.Config):
+    """Which pass to make over DocDB."""
 
-    Table `docdb.records`. A record that did not change is not rewritten; an empty or drastically smaller answer fails
-    the run instead of emptying the mirror.
+    mode: Literal["auto", "full", "tick", "manifest"] = Field(
+        default="auto",
+        description="full: every record, whole; tick: what was modified since the last time; manifest: a light list, "
+        "to find deletions and what a tick cannot; auto: full the first time, then tick and manifest",
+    )
+    confirm_deletions: bool = Field(
+        default=False, description="remove the records listed in docdb.held_deletions (modes full, manifest and auto)"
+    )
+
+
+@dg.asset(
+    deps=[sources.docdb],
+    group_name="metadata",
+    kinds={"postgres"},
+    pool="docdb",
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26)),
+)
+def docdb_records(
+    context: dg.AssetExecutionContext,
+    config: IngestConfig,
+    docdb: DocDBResource,
+    rds: RDSResource,
+    policy: PolicyResource,
+) -> dg.MaterializeResult:
+    """Every metadata record as DocDB has it now, both generations, compared by content hash; with its history.
+
+    Tables `docdb.records` and `docdb.record_versions`. A record that did not change is not rewritten. When much would
+    vanish at once, the run fails and holds those deletions in `docdb.held_deletions` until a run with
+    `confirm_deletions`; an empty answer never empties the mirror.
     """
-    from aind_pipelines.mirror.docdb import ingest
+    from aind_pipelines.mirror.docdb import CollectionSource, DeletionGuard, PassRefused, standing, update
     from aind_pipelines.tables.schema import docdb_records as table
 
     docdb_policy = policy.load().docdb
-    read = changed = 0
-    findings: Counter[str] = Counter()
+    changed = read = 0
+    refused: list[PassRefused] = []
     with rds.engine() as engine:
         for source in docdb_policy.sources:
             name = f"{source.database}.{source.collection}"
-            result = ingest(
-                engine,
-                name,
-                docdb.iter_records(source, page_size=docdb_policy.page_size),
-                run_id=context.run_id,
-            )
-            context.log.info(f"{name}: {result}")
-            read += result.read
-            changed += result.inserted + result.changed + result.vanished
-            findings.update(result.findings_by_code)
-    return dg.MaterializeResult(metadata=outcome(rows=read, changed=changed, findings=findings, table=table))
+            with docdb.client(source) as client:
+                try:
+                    results = update(
+                        engine,
+                        CollectionSource(client, name, page_size=docdb_policy.page_size),
+                        config.mode,
+                        run_id=context.run_id,
+                        overlap=timedelta(minutes=docdb_policy.watermark_overlap_minutes),
+                        guard=DeletionGuard(docdb_policy.max_deleted_share, docdb_policy.max_deleted_floor),
+                        reconcile_passes=docdb_policy.reconcile_passes,
+                        confirm_deletions=config.confirm_deletions,
+                    )
+                except PassRefused as refusal:
+                    # The other generation is no worse for it.
+                    context.log.error(str(refusal))  # noqa: TRY400 - the message says it all
+                    refused.append(refusal)
+                    continue
+            for kind, result in results:
+                context.log.info(f"{name}, {kind}: {result}")
+                read += result.read
+                changed += result.written
+        if refused:
+            raise refused[0]
+        now = standing(engine)
+    return dg.MaterializeResult(
+        metadata=outcome(
+            rows=now.records,
+            changed=changed,
+            findings=now.findings,
+            table=table,
+            **{"records read": read, "records without modified time": now.without_modified},
+        )
+    )

@@ -8,6 +8,8 @@ from aind_pipelines.checks import archives, metadata, subjects, tables
 
 ALL = [
     metadata.record_counts_agree,
+    metadata.no_location_is_named_twice,
+    metadata.deletions_are_not_held,
     tables.every_record_has_a_row,
     tables.every_named_subject_has_a_row,
     subjects.every_subject_was_asked_for,

@@ -96,6 +96,64 @@ docdb_records = Table(
 Index("ix_records_location", docdb_records.c.location)
 Index("ix_records_name", docdb_records.c.name)
 
+docdb_record_versions = Table(
+    "record_versions",
+    metadata,
+    Column("record_version", Text, primary_key=True, comment="v1 or v2, from the record's content"),
+    Column("id", Text, primary_key=True, comment="the record's _id"),
+    Column("valid_from", DateTime(timezone=True), primary_key=True, comment="when the mirror first had this content"),
+    _time("valid_to", "when the mirror had it no more, by change or deletion; null while it holds"),
+    Column("source", Text, nullable=False, comment="database.collection it was read from"),
+    Column("content_hash", Text, nullable=False, comment="blake3 of the canonical JSON of the body, hex"),
+    Column("body", JSONB, nullable=False, comment="the record as it was read"),
+    Column("run_id", Text, comment="Dagster run that wrote it"),
+    schema="docdb",
+    comment="Every content ever seen of every record; one open row per live record",
+)
+Index(
+    "ix_record_versions_open",
+    docdb_record_versions.c.record_version,
+    docdb_record_versions.c.id,
+    unique=True,
+    postgresql_where=docdb_record_versions.c.valid_to.is_(None),
+)
+
+docdb_watermarks = Table(
+    "watermarks",
+    metadata,
+    Column("source", Text, primary_key=True, comment="database.collection"),
+    _time("modified", "highest modified time seen, never later than the clock of the pass that saw it"),
+    _time("ticked_at", "end of the last tick"),
+    _time("manifest_at", "end of the last manifest pass"),
+    _time("full_at", "end of the last full pass"),
+    Column(
+        "manifest_passes",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="manifest passes so far: which part of the records is next to be read again whole",
+    ),
+    Column(
+        "without_modified",
+        BigInteger,
+        comment="records without usable modified time at the last manifest or full pass",
+    ),
+    schema="docdb",
+    comment="How far each source was read",
+)
+
+docdb_held_deletions = Table(
+    "held_deletions",
+    metadata,
+    Column("record_version", Text, primary_key=True, comment="v1 or v2"),
+    Column("id", Text, primary_key=True, comment="the record's _id"),
+    Column("source", Text, nullable=False, comment="database.collection that no longer has it"),
+    _time("first_held", "when it was first missed and held", nullable=False, now=True),
+    Column("reason", Text, nullable=False, comment="why it was not removed without a person's word"),
+    schema="docdb",
+    comment="Records that their source no longer has, kept until a person confirms the deletion",
+)
+
 docdb_findings = _findings("docdb", "record_version/_id, or a location")
 
 # --- metadata_service: answers about subjects --------------------------------------------------------------------
@@ -285,5 +343,7 @@ FINDINGS = {
 }
 """Findings tables by stage."""
 
-VIEWS = ("findings",)
-"""Views in ``public``: ``findings`` is those of every stage that stand now."""
+VIEWS = ("findings", "assets_current")
+"""Views in ``public``: ``findings`` is those of every stage that stand now, ``assets_current`` one record per
+location.
+"""

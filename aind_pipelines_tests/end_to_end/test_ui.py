@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +99,72 @@ def test_the_daemon_finds_archives_and_a_backfill_over_all_assets_runs_the_flow(
     assert state["status"] == "COMPLETED_SUCCESS", state
     assert {path["path"][0] for run in state["runs"] for path in run["assetSelection"]} == set(STAGES)
     assert lab.sql("select count(*) from archive.checks")[0][0] == before + 1
+
+
+@contextmanager
+def _records(lab: Lab) -> Iterator[Any]:
+    """The lab's collection of the second generation, as the people of the institute edit it."""
+    import pymongo
+
+    environment = lab.environment
+    with pymongo.MongoClient(
+        environment["DOC_DB_HOST"],
+        int(environment["DOC_DB_PORT"]),
+        username=environment["DOC_DB_USERNAME"],
+        password=environment["DOC_DB_PASSWORD"],
+        directConnection=True,
+        retryWrites=False,
+    ) as client:
+        yield client.metadata_index_v2.data_assets
+
+
+def test_an_edit_in_docdb_reaches_the_mirror_with_nobodys_hand(lab: Lab, ui: UI) -> None:
+    with _records(lab) as records:
+        identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
+        modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        records.update_one({"_id": identity}, {"$set": {"note": "edited", "_last_modified": modified}})
+    query = "select body->>'note' from docdb.records where record_version = 'v2' and id = %s"
+    _until(lambda: lab.sql(query, identity) == [("edited",)], 240)
+    versions = (
+        "select body->>'note' from docdb.record_versions where record_version = 'v2' and id = %s order by valid_from"
+    )
+    assert lab.sql(versions, identity) == [(None,), ("edited",)]
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "aind_pipelines",
+        "name": "docdb_changes",
+    }
+    state = ui.ask(_TICKS, s=selector)["instigationStateOrError"]
+    assert "FAILURE" not in {tick["status"] for tick in state["ticks"]}
+    assert "SUCCESS" in {tick["status"] for tick in state["ticks"]}
+
+
+def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path: Path) -> None:
+    from aind_pipelines.lab.environment import isolated
+    from aind_pipelines.lab.home import LabHome
+
+    location = tmp_path / "every_minute.py"
+    location.write_text(
+        "from aind_pipelines.definitions import build_defs\n\ndefs = build_defs(manifest_cron='* * * * *')\n"
+    )
+    with _records(lab) as records:
+        records.insert_one(
+            {"_id": "to-be-deleted", "object_type": "Metadata", "_last_modified": "2020-01-01T00:00:00Z"}
+        )
+        daemon = subprocess.Popen(
+            [Path(sys.executable).with_name("dagster-daemon"), "run", "-f", location],
+            env={**isolated(LabHome(lab.home)), "PYTHONPATH": str(ROOT)},
+            cwd=lab.home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            query = "select count(*) from docdb.records where id = 'to-be-deleted'"
+            _until(lambda: lab.sql(query) == [(1,)], 240)
+            records.delete_one({"_id": "to-be-deleted"})
+            _until(lambda: lab.sql(query) == [(0,)], 240)
+        finally:
+            daemon.send_signal(signal.SIGINT)
+            daemon.wait(60)
+    ended = "select count(*) from docdb.record_versions where id = 'to-be-deleted' and valid_to is not null"
+    assert lab.sql(ended) == [(1,)]

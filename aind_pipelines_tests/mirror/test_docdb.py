@@ -239,7 +239,7 @@ def test_what_jsonb_cannot_hold_is_replaced_told_and_stable(engine: Engine) -> N
 
 
 def test_a_second_run_is_refused_while_one_is_writing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aind_pipelines.mirror.docdb._PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("aind_pipelines.mirror.docdb.session._PATIENCE_SECONDS", 1)
 
     def reading() -> Iterator[dict[str, Any]]:
         yield _record(1)

@@ -1,0 +1,319 @@
+"""The mirror of DocDB's records in RDS: what changed is written, what did not is left alone.
+
+A pass is many small transactions, so that it can be killed at any point and simply run again. History is written in
+the transaction of the record it tells of. Nothing is removed before a complete pass has seen the whole source, and
+never much at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Text, cast, exists, func, literal, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by, insert
+
+from aind_pipelines.clients.rds.errors import translated
+from aind_pipelines.clients.rds.load import RowWriter, copy_rows
+from aind_pipelines.mirror.docdb import deletions, history, watermark
+from aind_pipelines.mirror.docdb.deletions import DeletionGuard
+from aind_pipelines.mirror.docdb.errors import SERVICE, PassRefused
+from aind_pipelines.mirror.docdb.prepare import Identity, Prepared, batches
+from aind_pipelines.mirror.docdb.session import batch_table, locked, seen_table
+from aind_pipelines.records.findings import Finding
+from aind_pipelines.tables.findings import FindingsPass
+from aind_pipelines.tables.schema import docdb_findings
+from aind_pipelines.tables.schema import docdb_records as mirror
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What a pass did to the mirror of one source.
+
+    Attributes:
+        read: Records read whole, each once.
+        inserted: New ones.
+        changed: Ones whose content differs from the mirror's.
+        unchanged: Ones that were as the mirror has them already, and were not written.
+        vanished: Ones removed from the mirror: the source has them no more, or under the other record version.
+        findings_by_code: What is odd about the records read.
+        without_modified: Records of the source without usable modified time; None when the pass did not see them all.
+    """
+
+    read: int
+    inserted: int
+    changed: int
+    unchanged: int
+    vanished: int
+    findings_by_code: Counter[str] = field(default_factory=Counter)
+    without_modified: int | None = None
+
+    @property
+    def written(self) -> int:
+        """How many records of the mirror are not as they were."""
+        return self.inserted + self.changed + self.vanished
+
+
+def ingest(
+    engine: Engine,
+    source_name: str,
+    records: Iterable[Mapping[str, Any]],
+    *,
+    run_id: str | None = None,
+    complete: bool = True,
+    batch: int = 500,
+    guard: DeletionGuard = DeletionGuard(),  # noqa: B008 - immutable
+    confirm_deletions: bool = False,
+) -> IngestResult:
+    """Bring the mirror of one source up to date.
+
+    A record's identity is (record version, ``_id``). Should two sources hold the same one, the later modified of the
+    two is mirrored, and a finding on the other source says so.
+
+    Args:
+        engine: On a database with our schema.
+        source_name: ``database.collection`` the records come from.
+        records: The records, read once in bounded memory. What it raises passes through; what was read before is
+            kept, and nothing is removed.
+        run_id: Dagster run, if any.
+        complete: Whether `records` is everything the source has. If so, what it lacks is removed from the mirror, and
+            the source's watermark is set.
+        batch: Records per transaction, at most; large ones are fewer.
+        guard: How much a complete pass may remove.
+        confirm_deletions: Whether a person confirmed the deletions listed in ``docdb.held_deletions``.
+
+    Raises:
+        MirrorBusy: Another run is writing the mirror.
+        PassRefused: The pass was complete and saw nothing of a source that the mirror holds records of, would remove
+            more than the guard allows, or every record of a bucket that had more than one. What it read is kept, and
+            the deletions are listed in ``docdb.held_deletions``.
+        ServiceUnavailable: Postgres cannot be reached, or the connection was lost.
+    """
+    with translated(f"mirroring {source_name}"), locked(engine) as connection:
+        writer = Writer(connection, source_name, run_id)
+        writer.write_all(records, batch)
+        if complete:
+            missing = ~exists().where(
+                seen_table.c.record_version == mirror.c.record_version, seen_table.c.id == mirror.c.id
+            )
+            with connection.begin():
+                settled = deletions.settle(
+                    connection,
+                    source_name,
+                    seen=seen_table,
+                    missing=missing,
+                    guard=guard,
+                    confirmed=confirm_deletions,
+                )
+                writer.forget(settled.removed)
+                if not settled.refusal:
+                    writer.finish()
+                    watermark.note_full(
+                        connection, source_name, writer.highest, without_modified=writer.without_modified
+                    )
+            raise_if_held(settled)
+        else:
+            with connection.begin():
+                writer.note_duplicates()
+        with connection.begin():
+            return writer.result(without_modified=writer.without_modified if complete else None)
+
+
+def raise_if_held(settled: deletions.Settled) -> None:
+    """Fail a pass whose deletions were held.
+
+    Raises:
+        PassRefused: They were.
+    """
+    if not settled.refusal:
+        return
+    look = "Check that DocDB is up and that this is the right collection" if settled.empty else "Check the source"
+    raise PassRefused(
+        SERVICE,
+        f"{settled.refusal}. Nothing of that was removed; docdb.held_deletions lists it. {look}. If they were deleted "
+        "on purpose, run docdb_records in mode manifest with confirm_deletions: true.",
+        retryable=settled.empty,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mirrored:
+    source: str
+    content_hash: str
+    modified: datetime | None
+
+
+class Writer:
+    """Writes the records of one pass over one source.
+
+    Attributes:
+        highest: Highest modified time read so far that is not later than the clock at the beginning of the pass.
+        without_modified: How many of the records read have no usable modified time.
+    """
+
+    def __init__(self, connection: Connection, source: str, run_id: str | None) -> None:
+        self._connection = connection
+        self._source = source
+        self._run_id = run_id
+        self._inserted = self._changed = self._unchanged = self._removed = 0
+        self._columns = RowWriter.for_columns(list(batch_table.columns), ("record_version", "id"))
+        self.highest: datetime | None = None
+        self.without_modified = 0
+        with connection.begin():
+            self._started: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+            self._findings = FindingsPass(connection, docdb_findings, scope=source, run_id=run_id)
+            # Apart, because these can be told from the mirror after every pass, whatever part it read.
+            self._locations = FindingsPass(connection, docdb_findings, scope=f"{source} locations", run_id=run_id)
+
+    def write_all(self, records: Iterable[Mapping[str, Any]], batch: int) -> None:
+        """Write records, a transaction per batch."""
+        for prepared in batches(records, batch):
+            with self._connection.begin():
+                self._write(prepared)
+
+    def _write(self, batch: dict[Identity, Prepared]) -> None:
+        first_time = self._note_seen(batch)
+        self._note_times(batch, first_time)
+        former = self._former_versions(batch)
+        self._removed += history.remove(self._connection, self._source, former)
+        mirrored = self._mirrored(batch)
+        to_write: list[dict[str, Any]] = []
+        findings: list[Finding] = []
+        for identity, prepared in batch.items():
+            known = mirrored.get(identity)
+            if known is not None and known.source != self._source and not _supersedes(prepared, known):
+                message = f"{known.source} holds this record too, modified at least as late; that one is mirrored."
+                findings.append(Finding("held_twice", prepared.key, self._source, message))
+                self._unchanged += identity in first_time
+                continue
+            findings += prepared.findings
+            if known is None:
+                self._inserted += 1
+            elif known.source != self._source or known.content_hash != prepared.row["content_hash"]:
+                self._changed += 1
+            else:
+                self._unchanged += identity in first_time
+                continue
+            to_write.append(prepared.row)
+        self._upsert(to_write)
+        keys = [prepared.key for prepared in batch.values()] + ["/".join(identity) for identity in former]
+        self._findings.add(self._connection, findings, keys=keys)
+
+    def _note_seen(self, batch: dict[Identity, Prepared]) -> set[Identity]:
+        """Note what the pass has seen; returns what it had not seen before."""
+        rows = [{"record_version": version, "id": identity} for version, identity in batch]
+        columns = (seen_table.c.record_version, seen_table.c.id)
+        new = insert(seen_table).values(rows).on_conflict_do_nothing().returning(*columns)
+        return {(version, identity) for version, identity in self._connection.execute(new)}
+
+    def _note_times(self, batch: dict[Identity, Prepared], first_time: set[Identity]) -> None:
+        for identity, prepared in batch.items():
+            modified = prepared.row["modified"]
+            if modified is None:
+                self.without_modified += identity in first_time
+            elif modified <= self._started and (self.highest is None or modified > self.highest):
+                self.highest = modified
+
+    def _former_versions(self, batch: dict[Identity, Prepared]) -> list[Identity]:
+        """What the mirror holds under the other record version.
+
+        A collection has an ``_id`` once, so these were upgraded in place.
+        """
+        former = select(mirror.c.record_version, mirror.c.id).where(
+            mirror.c.source == self._source,
+            mirror.c.record_version.in_(["v1", "v2"]),  # both there are: the primary key's index serves then
+            mirror.c.id == func.any(cast(list({identity for _, identity in batch}), ARRAY(Text))),
+            ~exists().where(seen_table.c.record_version == mirror.c.record_version, seen_table.c.id == mirror.c.id),
+        )
+        return [(version, identity) for version, identity in self._connection.execute(former)]
+
+    def _mirrored(self, batch: dict[Identity, Prepared]) -> dict[Identity, _Mirrored]:
+        versions, ids = zip(*batch, strict=True)
+        texts = ARRAY(Text)
+        wanted = select(
+            func.unnest(cast(list(versions), texts)).label("record_version"),
+            func.unnest(cast(list(ids), texts)).label("id"),
+        ).subquery()
+        known = select(mirror.c.record_version, mirror.c.id, mirror.c.source, mirror.c.content_hash, mirror.c.modified)
+        same = tuple_(mirror.c.record_version, mirror.c.id) == tuple_(wanted.c.record_version, wanted.c.id)
+        return {
+            (version, identity): _Mirrored(source, content_hash, modified)
+            for version, identity, source, content_hash, modified in self._connection.execute(known.join(wanted, same))
+        }
+
+    def _upsert(self, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        driver: Any = self._connection.connection.driver_connection
+        with driver.cursor() as cursor:
+            cursor.execute("TRUNCATE pg_temp.docdb_batch")
+            copy_rows(cursor, "pg_temp.docdb_batch", self._columns, rows)
+        # Without statistics, Postgres would join the batch to the history by reading all of it.
+        self._connection.execute(text("ANALYZE pg_temp.docdb_batch (record_version, id, content_hash)"))
+        columns = [column.name for column in batch_table.columns]
+        values = [cast(column, JSONB) if column.name == "body" else column for column in batch_table.columns]
+        selected = select(*values, literal(self._source), literal(self._run_id, Text))
+        statement = insert(mirror).from_select([*columns, "source", "run_id"], selected)
+        written = [name for name in (*columns, "source", "run_id") if name not in ("record_version", "id")]
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[mirror.c.record_version, mirror.c.id],
+                set_={name: statement.excluded[name] for name in written} | {"last_changed": func.now()},
+            )
+        )
+        history.write_batch(self._connection, self._source, self._run_id)
+
+    def forget(self, removed: Iterable[Identity]) -> None:
+        """Count records that were removed, and resolve what was odd about them."""
+        keys = ["/".join(identity) for identity in removed]
+        self._removed += len(keys)
+        self._findings.add(self._connection, [], keys=keys)
+
+    def note_duplicates(self) -> None:
+        """Bring the findings about shared locations up to date, if the pass wrote anything."""
+        if self._inserted or self._changed or self._removed:
+            self._locations.add(self._connection, self._duplicate_locations())
+            self._locations.finish(self._connection)
+
+    def finish(self) -> None:
+        """End a pass that read everything whole: findings that it did not find again are resolved."""
+        self._locations.add(self._connection, self._duplicate_locations())
+        self._locations.finish(self._connection)
+        self._findings.finish(self._connection)
+
+    def _duplicate_locations(self) -> list[Finding]:
+        """Locations that more than one record of a generation names; their key is the location."""
+        shared = (
+            select(
+                mirror.c.record_version,
+                mirror.c.location,
+                func.array_agg(aggregate_order_by(mirror.c.id, mirror.c.id)),
+            )
+            .where(mirror.c.source == self._source, mirror.c.location.is_not(None))
+            .group_by(mirror.c.record_version, mirror.c.location)
+            .having(func.count() > 1)
+        )
+        return [
+            Finding("duplicate_location", location, version, f"{len(ids)} records name it: {', '.join(ids[:5])}")
+            for version, location, ids in self._connection.execute(shared)
+        ]
+
+    def result(self, *, without_modified: int | None) -> IngestResult:
+        """What the pass did."""
+        return IngestResult(
+            read=self._connection.scalar(select(func.count()).select_from(seen_table)) or 0,
+            inserted=self._inserted,
+            changed=self._changed,
+            unchanged=self._unchanged,
+            vanished=self._removed,
+            findings_by_code=self._findings.counts(self._connection) + self._locations.counts(self._connection),
+            without_modified=without_modified,
+        )
+
+
+def _supersedes(prepared: Prepared, known: _Mirrored) -> bool:
+    modified = prepared.row["modified"]
+    return modified is not None and (known.modified is None or modified > known.modified)

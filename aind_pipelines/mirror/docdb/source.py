@@ -1,0 +1,130 @@
+"""A collection of DocDB as the passes ask it: whole, by modified time, as a light list, and by ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aind_pipelines.clients.docdb.pages import NOT_TEXT
+from aind_pipelines.records.times import read_time
+
+if TYPE_CHECKING:
+    from aind_pipelines.clients.docdb import DocumentDbSSHClient, MetadataDbClient
+
+Record = Mapping[str, Any]
+
+MODIFIED_FIELDS = ("last_modified", "_last_modified")
+"""Both spellings of the modified time; records of either version may have either."""
+
+LISTED = {"_id": 1, **dict.fromkeys(MODIFIED_FIELDS, 1)}
+"""Projection of a light list."""
+
+_AFTER_DIGITS = ":"
+_IDS_AT_ONCE = 100
+
+
+class Source(Protocol):
+    """One collection. Every answer is complete or an error."""
+
+    @property
+    def name(self) -> str:
+        """``database.collection``."""
+
+    def everything(self) -> Iterator[Record]:
+        """Every record, whole."""
+
+    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[Record]:
+        """At least the records whose modified time is at or after `since`, as far as the server can compare it."""
+
+    def listing(self) -> Iterator[Record]:
+        """Every record, with its ``_id`` and modified times only."""
+
+    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
+        """The records with these ``_id`` that are still there, whole."""
+
+
+class CollectionSource:
+    """A collection behind one of the two transports.
+
+    Args:
+        client: An open client of the collection.
+        name: ``database.collection``.
+        page_size: Records asked for per page.
+    """
+
+    def __init__(self, client: MetadataDbClient | DocumentDbSSHClient, name: str, *, page_size: int = 500) -> None:
+        from aind_pipelines.clients.docdb import DocumentDbSSHClient
+
+        self._client = client
+        self._name = name
+        self._page_size = page_size
+        self._direct = isinstance(client, DocumentDbSSHClient)
+
+    @property
+    def name(self) -> str:
+        """``database.collection``."""
+        return self._name
+
+    def everything(self) -> Iterator[Record]:
+        """Every record, whole; raises ServiceError, as all of these do."""
+        return self._client.iter_records(page_size=self._page_size)
+
+    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[Record]:
+        """See `Source` and `modified_filter`."""
+        query = modified_filter(since, bson_dates=self._direct)
+        return self._client.iter_records(query, LISTED if light else None, page_size=self._page_size)
+
+    def listing(self) -> Iterator[Record]:
+        """See `Source`."""
+        return self._client.iter_records(None, LISTED, page_size=max(self._page_size, 5_000))
+
+    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
+        """See `Source`."""
+        missing = {str(identity) for identity in ids}
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            for record in self._with_ids(list(ids[start : start + _IDS_AT_ONCE])):
+                missing.discard(str(record["_id"]))
+                yield record
+        if missing:
+            # Deleted meanwhile; or the gateway has told an _id of another type as text, which a query does not find.
+            for record in self._client.iter_records(NOT_TEXT, page_size=self._page_size):
+                if str(record["_id"]) in missing:
+                    yield record
+
+    def _with_ids(self, ids: list[Any]) -> Iterator[Record]:
+        from aind_pipelines.clients.docdb import MetadataDbClient
+
+        if isinstance(self._client, MetadataDbClient):  # ids do not fit into the address of a GET request
+            return iter(self._client.fetch_records_by_filter_list("_id", ids))
+        return self._client.iter_records({"_id": {"$in": ids}}, page_size=self._page_size)
+
+
+def modified_filter(since: datetime, *, bson_dates: bool) -> dict[str, Any]:
+    """MongoDB filter of the records modified at or after `since`.
+
+    Times are mostly ISO 8601 text, which the server compares character by character. In UTC or without a zone, and
+    with ``T`` or a blank before the time of day, that order is right; with an offset east of Greenwich more is found
+    than asked for. What this cannot find (an offset west of Greenwich, other notations, and BSON dates through the
+    gateway, whose queries are JSON) is left to the manifest pass.
+
+    Args:
+        since: Aware time; fractions of its second are left out.
+        bson_dates: Whether the transport can compare BSON dates.
+    """
+    utc = since.astimezone(UTC)
+    day, time = utc.strftime("%Y-%m-%d"), utc.strftime("%H:%M:%S")
+    branches: list[dict[str, Any]] = []
+    for name in MODIFIED_FIELDS:
+        # Text that does not begin with a digit is no time in this order, and would be read by every tick.
+        branches.append({name: {"$gte": f"{day}T{time}", "$lt": _AFTER_DIGITS}})
+        branches.append({name: {"$gte": f"{day} {time}", "$lt": f"{day}T"}})
+        if bson_dates:
+            branches.append({name: {"$gte": utc.replace(microsecond=0)}})
+    return {"$or": branches}
+
+
+def modified_time(record: Record) -> datetime | None:
+    """The later of a record's modified times that can be read, as the mirror has it."""
+    moments = [read_time(record.get(name)) for name in MODIFIED_FIELDS]
+    return max((moment.value for moment in moments if moment is not None), default=None)
