@@ -100,16 +100,9 @@ $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	@npm ci --prefix .peers/mingo --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-# Its own version file is not in the module: the command does not start without.
 FERRETDB_VERSION := v1.24.0
-FERRETDB_SUM := h1:7WJmezL48Bj9bYWnhT/bEJgX5gjT5s7LFdHTqkN25rA=
 
 .peers/ferretdb/bin/ferretdb:
-	@rm -rf .peers/ferretdb && mkdir -p .peers/ferretdb/bin
-	@found=$$(go mod download -json github.com/FerretDB/FerretDB@$(FERRETDB_VERSION)) && \
-		echo "$$found" | grep -qF '"Sum": "$(FERRETDB_SUM)"' && \
-		cp -R "$$(echo "$$found" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" .peers/ferretdb/source
-	@chmod -R u+w .peers/ferretdb/source
-	@echo $(FERRETDB_VERSION) > .peers/ferretdb/source/build/version/version.txt
-	@cd .peers/ferretdb/source && CGO_ENABLED=0 go build -o ../built ./cmd/ferretdb
-	@rm -rf .peers/ferretdb/source && mv .peers/ferretdb/built $@
+	@mkdir -p .peers/ferretdb/bin
+	@GOBIN="$(CURDIR)/.peers/ferretdb/bin" CGO_ENABLED=0 \
+		go install github.com/FerretDB/FerretDB/cmd/ferretdb@$(FERRETDB_VERSION)
