@@ -34,7 +34,7 @@ check: $(VENV)/.dev-installed  ## format, lint, types, import rules and definiti
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/dg check defs
 
-bench: $(VENV)/.dev-installed  ## every benchmark
+bench: $(VENV)/.dev-installed  ## the numbers of the lab; others: python -m benchmarks NAME
 	@$(RUN) benchmarks lab
 
 clean:  ## stop the lab, remove its home
