@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import ssl
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from aind_pipelines_tests.end_to_end.conftest import ROOT, Lab
+from benchmarks.https_front import https_front
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -157,69 +152,6 @@ def test_the_codeocean_sdk(lab: Lab) -> None:
     assert refused.value.status_code == 401
 
 
-@contextmanager
-def _https_front(url: str, folder: Path) -> Iterator[tuple[int, Path]]:
-    """Terminate TLS in front of an HTTP service; gives the port and the certificate to trust."""
-    import datetime as dt
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    trusted, private = folder / "front.pem", folder / "front.key"
-    trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(trusted, private)
-    target = urlsplit(url)
-    assert target.hostname is not None
-    assert target.port is not None
-    address = (target.hostname, target.port)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while chunk := source.recv(65536):
-                sink.sendall(chunk)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:  # either side hung up: the other learns it from its closed socket
-            sink.close()
-
-    def accept() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:  # the listener was closed: the test is over
-                return
-            outer = context.wrap_socket(plain, server_side=True)
-            inner = socket.create_connection(address)
-            for pair in ((outer, inner), (inner, outer)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1], trusted
-    finally:
-        listener.close()
-
-
 def test_aind_data_access_api(lab: Lab, tmp_path: Path) -> None:
     peer = ROOT / ".peers" / "aind-data-access-api" / "bin" / "python"
     if not peer.exists():
@@ -246,7 +178,7 @@ def test_aind_data_access_api(lab: Lab, tmp_path: Path) -> None:
         print(json.dumps(answer))
         """
     )
-    with _https_front(environment["DOC_DB_API_HOST"], tmp_path) as (port, trusted):
+    with https_front(environment["DOC_DB_API_HOST"], tmp_path) as (port, trusted):
         result = subprocess.run(
             [str(peer), "-c", script, f"localhost:{port}"],
             env={
