@@ -9,7 +9,6 @@ from sqlalchemy import Engine, insert, select, text
 
 from aind_pipelines.clients.rds import PublishRefused
 from aind_pipelines.records.canonical import canonicalise
-from aind_pipelines.records.hashing import content_hash
 from aind_pipelines.records.normalise import normalise
 from aind_pipelines.tables.derive import data_asset_row, subject_rows
 from aind_pipelines.tables.publishing import mirrored_records, publish_data_assets, publish_subjects
@@ -28,7 +27,7 @@ def _mirror(engine: Engine, records: list[Any]) -> None:
                     record_version=found.record_version,
                     id=found.id,
                     source="metadata_index.data_assets",
-                    content_hash=content_hash(record),
+                    content_hash="-",
                     body=canonicalise(record).body,
                 )
             )
