@@ -25,11 +25,18 @@ NOT_TEXT: Query = {"_id": {"$not": {"$gte": ""}}}
 """Filter of the records whose ``_id`` is no text."""
 
 
+class OversizedRecord(dict[str, Any]):
+    """Stands, with its ``_id`` alone, for a record that is too large for the gateway to hand over."""
+
+
 class PageSource(Protocol):
     """What the walk needs of a transport; every answer is complete or an error."""
 
     def page(self, bound: Query) -> list[Record]:
-        """Some of the records, at least one if there is any, with ``_id`` in `bound`, lowest ``_id`` first."""
+        """Some of the records, at least one if there is any, with ``_id`` in `bound`, lowest ``_id`` first.
+
+        One that cannot be handed over is there as an `OversizedRecord`.
+        """
 
     def end(self, direction: int) -> list[Any]:
         """The lowest (1) or highest (-1) ``_id`` of all, or nothing."""
@@ -63,7 +70,7 @@ def walk(source: PageSource, after_id: str | None = None) -> Iterator[Record]:
             lowest = source.end(1)
             if highest[0] != last or not lowest or not isinstance(lowest[0], str):
                 for record in source.others():
-                    others.add(str(_id_of(record)))
+                    others.add(str(id_of(record)))
                     yield record
         if str(highest[0]) in others or (last is not None and str(highest[0]) <= last):
             return
@@ -78,7 +85,7 @@ def _text_ids(source: PageSource, last: str | None) -> Iterator[Record]:
     """Pages until an empty one."""
     while page := source.page({"$gte": ""} if last is None else {"$gt": last}):
         for record in page:
-            identity = _id_of(record)
+            identity = id_of(record)
             if not isinstance(identity, str):
                 raise UnexpectedAnswer(SERVICE, f"a page of records whose _id is text holds the _id {identity!r}.")
             if last is not None and identity <= last:
@@ -91,7 +98,12 @@ def _text_ids(source: PageSource, last: str | None) -> Iterator[Record]:
             yield record
 
 
-def _id_of(record: Any) -> Any:
+def id_of(record: Any) -> Any:
+    """A record's ``_id``.
+
+    Raises:
+        UnexpectedAnswer: It has none, or is no record.
+    """
     if not isinstance(record, dict) or "_id" not in record:
         raise UnexpectedAnswer(SERVICE, "a record came without its _id.")
     return record["_id"]

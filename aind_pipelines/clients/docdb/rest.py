@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
-from aind_pipelines.clients.docdb.errors import BulkWriteFailed
-from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, Query, Record, walk, with_id, with_id_shown
+from aind_pipelines.clients.docdb.errors import BulkWriteFailed, RecordTooLarge
+from aind_pipelines.clients.docdb.pages import (
+    NOT_TEXT,
+    SERVICE,
+    OversizedRecord,
+    Query,
+    Record,
+    id_of,
+    walk,
+    with_id,
+    with_id_shown,
+)
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -98,6 +108,8 @@ class Client:
         projection: Query | None = None,
         page_size: int = DEFAULT_PAGE_SIZE,
         after_id: str | None = None,
+        *,
+        report_oversized: bool = False,
     ) -> Iterator[Record]:
         """Every matching record once, by ``_id`` keyset, in constant memory.
 
@@ -106,8 +118,11 @@ class Client:
             projection: MongoDB projection; None for whole records.
             page_size: Records asked for per request; the gateway may give fewer.
             after_id: Go on after this ``_id``.
+            report_oversized: Whether a record too large for the gateway comes as an `OversizedRecord` instead of
+                ending the read.
 
         Raises:
+            RecordTooLarge: The gateway cannot hand a record over, and `report_oversized` is not set.
             UnexpectedAnswer: Pages are repeated or end too early.
             ServiceError: The gateway refused or cannot be reached: never an empty answer.
         """
@@ -115,7 +130,10 @@ class Client:
             raise ValueError("page_size must be 1 or more.")
         shown, strip = with_id_shown(projection)
         for record in walk(_Pages(self, filter, shown, page_size), after_id):
-            if strip:
+            if isinstance(record, OversizedRecord):
+                if not report_oversized:
+                    raise RecordTooLarge(record["_id"])
+            elif strip:
                 del record["_id"]
             yield record
 
@@ -199,9 +217,20 @@ class Client:
         return _records(answer, f"POST {url}")
 
     def fetch_records_by_filter_list(
-        self, filter_key: str, filter_values: Sequence[Any], projection: Query | None = None
+        self,
+        filter_key: str,
+        filter_values: Sequence[Any],
+        projection: Query | None = None,
+        *,
+        report_oversized: bool = False,
     ) -> list[Record]:
         """The records where `filter_key` is one of `filter_values`, in no particular order.
+
+        Args:
+            filter_key: Field.
+            filter_values: Its values.
+            projection: MongoDB projection; None for whole records.
+            report_oversized: As of `iter_records`.
 
         Raises:
             ServiceError: As `iter_records`.
@@ -209,14 +238,20 @@ class Client:
         records: list[Record] = []
         start, size = 0, _VALUES_PER_REQUEST
         while start < len(filter_values):
-            stages: list[Query] = [{"$match": {filter_key: {"$in": list(filter_values[start : start + size])}}}]
+            values = list(filter_values[start : start + size])
+            query = {filter_key: {"$in": values}}
+            stages: list[Query] = [{"$match": query}]
             stages += [{"$project": dict(projection)}] if projection else []
             try:
                 found = self.aggregate_docdb_records(stages)
             except _TooLarge:
-                if size == 1:
-                    raise
-                size //= 2
+                if len(values) > 1:
+                    size = len(values) // 2
+                    continue
+                # Pages may hold what one answer does not.
+                page_size = 1 if filter_key == "_id" else DEFAULT_PAGE_SIZE
+                records += self.iter_records(query, projection, page_size, report_oversized=report_oversized)
+                start, size = start + 1, _VALUES_PER_REQUEST
             else:
                 records += found
                 start += size
@@ -536,13 +571,41 @@ class _Pages:
         self._client = client
         self._query = query
         self._projection = projection
-        self._size = size
+        self._size = self._now = size
 
     def page(self, bound: Query) -> list[Record]:
-        return self._client._find(with_id(self._query, bound), self._projection, {"_id": 1}, self._size)
+        try:
+            records = self._ask(bound, self._now)
+        except _TooLarge:
+            # The gateway cuts pages that hold more than it may give, so most likely the first record alone does.
+            records = self._first(bound)
+        else:
+            self._now = min(self._now * 2, self._size)
+        return records
+
+    def _ask(self, bound: Query, limit: int) -> list[Record]:
+        return self._client._find(with_id(self._query, bound), self._projection, {"_id": 1}, limit)
+
+    def _first(self, bound: Query) -> list[Record]:
+        """The first record alone, or what stands for it; then the walk goes on with pages that grow again."""
+        for found in self._client._find(with_id(self._query, bound), {"_id": 1}, {"_id": 1}, 1):
+            try:
+                # By its _id: another one may have become the first meanwhile.
+                records = self._ask({"$eq": id_of(found)}, 1)
+            except _TooLarge:
+                return [OversizedRecord(found)]
+            self._now = 1
+            return records
+        return []
 
     def end(self, direction: int) -> list[Any]:
-        return [record.get("_id") for record in self._client._find(self._query, {"_id": 1}, {"_id": direction}, 1)]
+        number = 0
+        for _ in range(2):  # one may come between the two requests
+            found = self._client._find(self._query, {"_id": 1}, {"_id": direction}, 1)
+            number = 0 if found else self._client.count(self._query)
+            if not number:
+                return [record.get("_id") for record in found]
+        raise UnexpectedAnswer(SERVICE, f"GET find gave no record, although {number:,} match. Repeat the read.")
 
     def others(self) -> Iterator[Record]:
         stages: list[Query] = [{"$match": {"$and": [dict(self._query or {}), dict(NOT_TEXT)]}}]
