@@ -193,3 +193,36 @@ def capped(limit: int) -> Fault:
         return answer if len(answer.body) <= limit else Answer(413, b'{"message": "Request Entity Too Large"}')
 
     return fault
+
+
+@contextmanager
+def altering(port: int, before: bytes, after: bytes) -> Iterator[int]:
+    """A port that leads to another one of this machine; what comes back from there is altered, in place."""
+    assert len(before) == len(after)
+
+    def carry(source: socket.socket, target: socket.socket, alter: Callable[[bytes], bytes]) -> None:
+        try:
+            while data := source.recv(1 << 20):
+                target.sendall(alter(data))
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def accept() -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            opened.extend((caller, server))
+            for way in ((caller, server, bytes), (server, caller, lambda data: data.replace(before, after))):
+                threading.Thread(target=carry, args=way, daemon=True).start()
+
+    opened: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for each in opened:
+        each.close()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials, MetadataDbClient
 from aind_pipelines.clients.http import SAFE_METHODS, build_session
-from aind_pipelines.mirror.docdb import CollectionSource
+from aind_pipelines.mirror.docdb import CollectionSource, update
+from aind_pipelines.mirror.docdb.passes import Mode
 from aind_pipelines_tests.clients.servers import Bastion, DocDBServer
 
 NAME = "metadata_index.data_assets"
@@ -46,3 +51,53 @@ def direct(docdb: DocDBServer, bastion: Bastion, *, page_size: int = 20, **chang
 def conninfo(engine: Engine) -> str:
     """The same database for psycopg."""
     return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+class Interrupted:
+    """A source that lets something happen before each item that it hands over, and before each of its ends."""
+
+    def __init__(self, source: CollectionSource, happening: Callable[[int], None]) -> None:
+        self.name = source.name
+        self._source = source
+        self._happening = happening
+        self._number = 0
+
+    def _through(self, items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            self._happening(self._number)
+            self._number += 1
+            yield item
+        self._happening(self._number)
+
+    def everything(self) -> Iterator[Any]:
+        return self._through(self._source.everything())
+
+    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[Any]:
+        return self._through(self._source.modified_since(since, light=light))
+
+    def listing(self) -> Iterator[Any]:
+        return self._through(self._source.listing())
+
+    def by_ids(self, ids: Sequence[Any]) -> Iterator[Any]:
+        return self._through(self._source.by_ids(ids))
+
+    def confirm_gone(self, ids: Sequence[str]) -> None:
+        self._source.confirm_gone(ids)
+
+
+def pass_that_dies(database: str, gateway: str, mode: Mode, dies_at: int | None, pause: float) -> None:
+    """For a child process: one pass over REST that kills itself before an item, or goes on slowly until it is."""
+
+    def happening(number: int) -> None:
+        if number == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(pause)
+
+    engine = create_engine(database)
+    with rest(gateway) as source:
+        update(engine, Interrupted(source, happening), mode, batch=5, reconcile_passes=1)
+
+
+def iso(moment: datetime) -> str:
+    """As most records write their modified time."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

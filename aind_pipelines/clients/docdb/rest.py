@@ -433,7 +433,8 @@ class Client:
         from aind_pipelines.clients.http import place
 
         try:
-            return response.json()
+            # A byte that is no UTF-8 stays what it is, as half of a surrogate pair, and hides nothing around it.
+            return json.loads(response.content.decode("utf-8", "surrogateescape"))
         except ValueError:
             raise UnexpectedAnswer(
                 SERVICE,
