@@ -347,3 +347,6 @@ VIEWS = ("findings", "assets_current")
 """Views in ``public``: ``findings`` is those of every stage that stand now, ``assets_current`` one record per
 location.
 """
+
+FUNCTIONS = ("docdb.content_hash(body jsonb)", "docdb.records_as_of(at timestamp with time zone)")
+"""SQL functions in our schemas, as Postgres writes their arguments."""

@@ -69,6 +69,9 @@ class MemorySource:
     def by_ids(self, ids: Sequence[Any]) -> Iterator[dict[str, Any]]:
         return self._give([self.records[identity] for identity in ids if identity in self.records])
 
+    def confirm_gone(self, ids: Sequence[str]) -> None:
+        assert not self.records.keys() & set(ids)
+
     def snapshot(self) -> dict[tuple[str, str], Any]:
         return {
             ("v2" if "object_type" in item else "v1", item["_id"]): copy.deepcopy(item)
