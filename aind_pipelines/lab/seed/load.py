@@ -397,10 +397,10 @@ def _prepare_archive(home: LabHome) -> None:
 
 # --- DocDB -----------------------------------------------------------------------------------------------------------
 
-_INDEXES = {
-    "metadata_index": ("name", "location", "subject.subject_id", "data_description.project_name", "last_modified"),
-    "metadata_index_v2": ("name", "location", "subject.subject_id", "data_description.project_name", "_last_modified"),
-}
+_INDEXES = (
+    "name", "location", "subject.subject_id", "data_description.project_name", "last_modified", "_last_modified",
+)  # fmt: skip
+"""Of both generations, whose records may have either spelling of the modified time."""
 
 
 def load_records(
@@ -427,7 +427,7 @@ def load_records(
         with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=int(patience * 1000)) as client:
             for database in DATABASES:
                 collection = client[database][COLLECTION]
-                for name in _INDEXES[database]:
+                for name in _INDEXES:
                     collection.create_index(name)
                 for batch in _batches(records.get(database, [])):
                     refused += [(database, record_id, reason) for record_id, reason in _replace(collection, batch)]
