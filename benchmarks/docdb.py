@@ -22,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks import docdb_tick
 from benchmarks.https_front import https_front
 from benchmarks.rows import Row, at_least, at_most
 
@@ -32,6 +33,7 @@ _CLI = (sys.executable, "-m", "aind_pipelines.cli")
 _BATCH = 200
 _SMALLEST, _LARGEST = 10_000, 100_000
 _MEGABYTE = 1e6
+_LIGHT_PER_RECORD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Run:
 
 
 def measure(records: int = 20_000) -> list[Row]:
-    """Full ingests in turn, five of each.
+    """Full ingests in turn, five of each; then ticks, over five times as many light records (`docdb_tick`).
 
     Raises:
         RuntimeError: Two of the clients left different contents, or one failed; the message has its last words.
@@ -54,10 +56,11 @@ def measure(records: int = 20_000) -> list[Row]:
     home = scratch / "lab"
     try:
         _lab("up", home)
-        return _measure(home, scratch, records)
+        rows = _measure(home, scratch, records)
     finally:
         _lab("down", home)
         shutil.rmtree(scratch, ignore_errors=True)
+    return [*rows, *docdb_tick.measure(_LIGHT_PER_RECORD * records)]
 
 
 def _measure(home: Path, scratch: Path, records: int) -> list[Row]:

@@ -137,6 +137,31 @@ def test_a_record_from_the_future_does_not_blind_the_ticks(engine: Engine, sourc
     assert tick(engine, source).inserted == 1
 
 
+def test_ticks_keep_the_findings_about_shared_locations_true(engine: Engine, source: MemorySource) -> None:
+    def shared() -> list[tuple[str, str]]:
+        query = text(
+            "SELECT key, message FROM docdb.findings WHERE code = 'duplicate_location' AND resolved_at IS NULL"
+        )
+        with engine.connect() as connection:
+            return [(key, message) for key, message in connection.execute(query)]
+
+    update(engine, source)
+    there = source.records["id-000002"]["location"]
+    source.put(record(1, location=there, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert shared() == [(there, "2 records name it: id-000001, id-000002")]
+    with engine.begin() as connection:  # as if the tick had been killed before its end
+        connection.execute(text("DELETE FROM docdb.findings WHERE code = 'duplicate_location'"))
+    tick(engine, source)
+    assert [key for key, _ in shared()] == [there]
+    source.put(record(3, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert [key for key, _ in shared()] == [there]
+    source.put(record(1, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert shared() == []
+
+
 @pytest.mark.parametrize("form", ["{:%Y-%m-%dT%H:%M:%S.%f}", "{:%Y-%m-%d %H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}+00:00"])
 @pytest.mark.parametrize("field", ["last_modified", "_last_modified"])
 def test_usual_notations_in_both_spellings_are_found_by_a_tick(

@@ -12,7 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Text, cast, exists, func, literal, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from aind_pipelines.clients.rds.errors import translated
@@ -294,10 +307,20 @@ class Writer:
         self._findings.add(self._connection, [], keys=keys)
 
     def note_duplicates(self) -> None:
-        """Bring the findings about shared locations up to date, if the pass wrote anything."""
-        if self._inserted or self._changed or self._removed:
-            self._locations.add(self._connection, self._duplicate_locations())
-            self._locations.finish(self._connection)
+        """Bring the findings about shared locations up to date after a pass that read a part.
+
+        Only a location of what the pass has seen can be shared anew, and only one that was found before can be no
+        longer: the others are not looked at.
+        """
+        # Without statistics, Postgres would join what was seen to the mirror by reading all of it.
+        self._connection.execute(text("ANALYZE pg_temp.docdb_seen"))
+        known = mirror.alias()
+        seen = select(known.c.location).where(
+            known.c.record_version == seen_table.c.record_version, known.c.id == seen_table.c.id
+        )
+        suspects = union(seen, self._locations.standing_keys())
+        self._locations.add(self._connection, self._duplicate_locations(mirror.c.location.in_(suspects)))
+        self._locations.finish(self._connection)
 
     def finish(self) -> None:
         """End a pass that read everything whole: findings that it did not find again are resolved."""
@@ -306,7 +329,7 @@ class Writer:
         self._findings.finish(self._connection)
         self.oversized.finish(self._connection)
 
-    def _duplicate_locations(self) -> list[Finding]:
+    def _duplicate_locations(self, *conditions: ColumnElement[bool]) -> list[Finding]:
         """Locations that more than one record of a generation names; their key is the location."""
         shared = (
             select(
@@ -314,7 +337,7 @@ class Writer:
                 mirror.c.location,
                 func.array_agg(aggregate_order_by(mirror.c.id, mirror.c.id)),
             )
-            .where(mirror.c.source == self._source, mirror.c.location.is_not(None))
+            .where(mirror.c.source == self._source, mirror.c.location.is_not(None), *conditions)
             .group_by(mirror.c.record_version, mirror.c.location)
             .having(func.count() > 1)
         )
