@@ -64,6 +64,14 @@ def test_doctor_with_nothing_set_says_what_to_set_and_is_content() -> None:
     assert "set DOC_DB_API_HOST" in result.stdout
 
 
+def test_doctor_in_a_pipe_cuts_no_name_and_no_reason() -> None:
+    missing = "/a/folder/that/is/not/there/" + "and/has/a/long/name/" * 5 + "policy.toml"
+    result = run("doctor", AIND_PIPELINES_CONFIG=missing, COLUMNS="80")
+    assert "METADATA_SERVICE_VERSION " in result.stdout
+    assert sum(missing in line for line in result.stdout.splitlines()) == 2  # the setting, and why it is bad
+    assert "…" not in result.stdout
+
+
 def test_doctor_names_a_bad_connection_and_masks_secrets() -> None:
     result = run(
         "doctor",
