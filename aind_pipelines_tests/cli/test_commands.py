@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -55,6 +56,18 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_1() -> None:
     assert result.returncode == 1
     assert "RDS_PORT" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_demo_that_could_not_serve_its_ui_says_so_before_it_runs(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else's is as good
+            taken.bind(("127.0.0.1", 3000))
+            taken.listen()
+        result = run("demo", "--ui", "--home", str(tmp_path / "lab"))
+    assert result.returncode == 1
+    assert "3000" in result.stderr
+    assert not (tmp_path / "lab").exists()
 
 
 def test_doctor_with_nothing_set_says_what_to_set_and_is_content() -> None:
