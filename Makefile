@@ -1,8 +1,9 @@
 # Everything here works on a machine that has only Python 3.11 to 3.13 (with its venv module) and make.
 # Paths are relative, so that a checkout below a folder with spaces works.
 
-HOME_DIR ?= .lab
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+# Both are taken from make's command line alone: a shell may have such variables for other reasons.
+HOME_DIR = .lab
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -E -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
 # What a person's shell tells every Python is not for this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PYTHONUSERBASE
@@ -40,6 +41,8 @@ bench: $(VENV)/.dev-installed  ## the numbers of the lab; others: python -m benc
 	@$(RUN) benchmarks lab
 
 clean:  ## stop the lab, remove its home
+	@if [ -d "$(HOME_DIR)" ] && [ ! -e "$(HOME_DIR)/lab.json" ] && [ ! -e "$(HOME_DIR)/lock" ] && [ -n "$$(ls -A "$(HOME_DIR)")" ]; then \
+		echo "error: $(HOME_DIR) holds no lab, so it is not removed" >&2; exit 1; fi
 	@if [ -x "$(VENV)/bin/python" ] && [ -d "$(HOME_DIR)" ]; then $(RUN) aind_pipelines.cli lab down --home "$(HOME_DIR)"; fi
 	@rm -rf "$(HOME_DIR)"
 

@@ -148,3 +148,30 @@ def test_what_the_callers_shell_tells_python_reaches_none(checkout: Checkout) ->
     assert checkout.make(TARGET, **said)[0] == 0
     assert checkout.asked("-m pip install") == 1
     assert [name for name in said if checkout.asked(f"{name}=")] == []
+
+
+def test_clean_removes_a_lab_and_nothing_else(checkout: Checkout) -> None:
+    lab, other = checkout.folder / ".lab", checkout.folder / "a person's own"
+    for folder, name in ((lab, "lab.json"), (other, "thesis.tex")):
+        folder.mkdir()
+        (folder / name).touch()
+    code, output = checkout.make("clean", f"HOME_DIR={other}")
+    assert code == 2
+    assert f"{other} holds no lab" in output
+    assert checkout.make("clean", HOME_DIR=str(other))[0] == 0
+    assert (other / "thesis.tex").exists()
+    assert not lab.exists()
+    assert checkout.make("clean")[0] == 0
+
+
+def test_a_python_of_the_callers_shell_is_not_taken(checkout: Checkout) -> None:
+    done = subprocess.run(
+        ["make", "-s", "--no-print-directory", "print-python"],
+        cwd=checkout.folder,
+        env={"PATH": os.environ["PATH"], "PYTHON": "/nonexistent/python2"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "python3" in done.stdout
