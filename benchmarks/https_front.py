@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.front import front
+from benchmarks.front import Traffic, front
 
 
 @contextmanager
-def https_front(url: str, folder: Path) -> Iterator[tuple[int, Path]]:
+def https_front(url: str, folder: Path, traffic: Traffic | None = None) -> Iterator[tuple[int, Path]]:
     """Terminate TLS for ``https://localhost:<port>``; gives the port and the certificate to trust."""
     trusted, private = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, private)
-    with front(url, wrapped=lambda plain: context.wrap_socket(plain, server_side=True)) as port:
+    with front(url, traffic, wrapped=lambda plain: context.wrap_socket(plain, server_side=True)) as port:
         yield port, trusted
 
 
