@@ -107,7 +107,7 @@ FERRETDB_STORED := github.com/!ferret!d!b/!ferret!d!b@$(FERRETDB_VERSION)
 # Its main package panics without a file with its version, which its module leaves out: see its package build/version.
 # So `go install` works on a copy that has the file.
 .peers/ferretdb/bin/ferretdb:
-	@rm -rf .peers/ferretdb && mkdir -p .peers/ferretdb
+	@mkdir -p .peers/ferretdb && chmod -R u+w .peers/ferretdb && rm -rf .peers/ferretdb/*
 	@go mod download $(FERRETDB)@$(FERRETDB_VERSION)
 	@cp -R "$$(go env GOMODCACHE)/$(FERRETDB_STORED)" .peers/ferretdb/source && chmod -R u+w .peers/ferretdb/source
 	@echo $(FERRETDB_VERSION) >.peers/ferretdb/source/build/version/version.txt
