@@ -108,18 +108,10 @@ $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	@npm ci --prefix .peers/mingo --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-FERRETDB := github.com/FerretDB/FerretDB
-FERRETDB_VERSION := v1.24.2
-FERRETDB_STORED := github.com/!ferret!d!b/!ferret!d!b@$(FERRETDB_VERSION)
+# FerretDB by itself, as `go install` makes it, does not start: its module leaves out a file that its main package
+# wants. Our own main package holds it as a library.
+FERRETDB_MAIN := aind_pipelines_tests/contract/ferretdb
 
-# Its main package panics without a file with its version, which its module leaves out: see its package build/version.
-# So `go install` works on a copy that has the file.
-.peers/ferretdb/bin/ferretdb:
-	@rm -rf .peers/ferretdb && mkdir -p .peers/ferretdb
-	@go mod download $(FERRETDB)@$(FERRETDB_VERSION)
-	@cp -R "$$(go env GOMODCACHE)/$(FERRETDB_STORED)" .peers/ferretdb/source && chmod -R u+w .peers/ferretdb/source
-	@echo $(FERRETDB_VERSION) >.peers/ferretdb/source/build/version/version.txt
-	@cd .peers/ferretdb/source && GOBIN="$(CURDIR)/.peers/ferretdb/made" CGO_ENABLED=0 \
-		go install -buildvcs=false ./cmd/ferretdb
-	@.peers/ferretdb/made/ferretdb --version >/dev/null
-	@mv .peers/ferretdb/made .peers/ferretdb/bin && rm -rf .peers/ferretdb/source
+.peers/ferretdb/bin/ferretdb: $(addprefix $(FERRETDB_MAIN)/,main.go go.mod go.sum)
+	@mkdir -p .peers/ferretdb/bin
+	@cd $(FERRETDB_MAIN) && GOBIN="$(CURDIR)/.peers/ferretdb/bin" CGO_ENABLED=0 go install -buildvcs=false .

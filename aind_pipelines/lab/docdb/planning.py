@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from re import Pattern
 from typing import Any
@@ -140,7 +140,8 @@ def _candidates(query: Mapping[str, Any], indexes: Sequence[Index], size: Sizer)
                 break
             union += min(ways, key=_cost)
         else:
-            found.append(union)
+            # What matches a branch need not match the rest of the filter.
+            found.append(tuple(replace(access, exact=False) for access in union))
     return found
 
 

@@ -151,18 +151,28 @@ def test_indexes_follow_every_change(
     assert collection.count_documents({}) == len(model)
 
 
+spread = st.lists(
+    st.fixed_dictionaries({"w": st.integers(0, 12)}, optional={"v": field_values, "last_modified": scalars}),
+    min_size=10,
+    max_size=30,
+)
+"""Documents of which a narrow range of `w` holds a few."""
+bounds = st.tuples(operators, st.integers(0, 29)).map(lambda bound: {"_id": {bound[0]: bound[1]}})
+narrow = st.integers(0, 12).map(lambda low: {"w": {"$gte": low, "$lt": low + 2}})
+
+
 @pytest.mark.slow
 @given(
-    stored=documents,
-    branches=st.lists(st.dictionaries(paths, conditions, min_size=1, max_size=2), min_size=1, max_size=4),
-    also=st.dictionaries(st.sampled_from(["_id", "v"]), conditions, max_size=1),
+    stored=spread,
+    branches=st.lists(narrow | st.dictionaries(paths, conditions, min_size=1, max_size=2), min_size=1, max_size=4),
+    also=bounds | st.dictionaries(st.just("v"), conditions, max_size=1),
     path=st.sampled_from(["_id", "_id", "v"]),
     direction=st.sampled_from([1, -1]),
-    skip=st.integers(0, 3),
-    limit=st.integers(0, 6),
+    skip=st.integers(0, 2),
+    limit=st.sampled_from([0, 5, 50]),
 )
 @settings(
-    max_examples=examples(80),
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
