@@ -10,12 +10,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, null, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, Select, Table, Text, cast, func, literal, null, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from aind_pipelines.records.findings import Finding
-
-_BATCH = 1_000
 
 
 class FindingsPass:
@@ -47,35 +45,26 @@ class FindingsPass:
             keys: What was looked at completely: findings about these that were not found again are resolved.
         """
         unique = {(finding.code, finding.key, finding.field): finding for finding in findings}
-        rows = [
-            {
-                "code": finding.code,
-                "key": finding.key,
-                "field": finding.field,
-                "message": finding.message,
-                "scope": self._scope,
-                "last_seen": self._started,
-                "run_id": self._run_id,
-            }
-            for finding in unique.values()
-        ]
-        table = self._table
-        for start in range(0, len(rows), _BATCH):
-            statement = insert(table).values(rows[start : start + _BATCH])
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=[table.c.code, table.c.key, table.c.field],
-                    set_={
-                        "message": statement.excluded.message,
-                        "scope": statement.excluded.scope,
-                        "last_seen": statement.excluded.last_seen,
-                        "run_id": statement.excluded.run_id,
-                        "resolved_at": null(),
-                    },
-                )
-            )
+        if unique:
+            connection.execute(self._upsert(list(unique.values())))
         if keys:
-            self._resolve(connection, table.c.key == func.any(list(keys)))
+            self._resolve(connection, self._table.c.key == func.any(list(keys)))
+
+    def _upsert(self, findings: list[Finding]) -> Insert:
+        # As arrays: a statement with a parameter for each value takes longer to write than to carry out.
+        names = ("code", "key", "field", "message")
+        texts = ARRAY(Text)
+        values = [func.unnest(cast([getattr(finding, name) for finding in findings], texts)) for name in names]
+        of_this_pass = {"scope": self._scope, "last_seen": self._started, "run_id": self._run_id}
+        table = self._table
+        statement = insert(table).from_select(
+            [*names, *of_this_pass],
+            select(*values, *(literal(value, table.c[name].type) for name, value in of_this_pass.items())),
+        )
+        changed = {name: statement.excluded[name] for name in ("message", *of_this_pass)}
+        return statement.on_conflict_do_update(
+            index_elements=[table.c.code, table.c.key, table.c.field], set_=changed | {"resolved_at": null()}
+        )
 
     def finish(self, connection: Connection) -> None:
         """End a pass that looked at the whole scope: resolve all in it that was not found again."""
