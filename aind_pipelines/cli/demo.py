@@ -98,11 +98,11 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     import dagster as dg
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, stage_names
+    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, step_names
     from aind_pipelines.settings import load_policy
 
     stages: list[Stage] = []
-    names = stage_names()
+    names = step_names()
     interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (

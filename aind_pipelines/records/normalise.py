@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.findings import Finding
@@ -302,26 +301,10 @@ def _started(reader: Reader) -> tuple[str, Moment] | None:
         section = reader.section(place)
         if section.get(key) is None:
             continue
-        zone = _stated_zone(reader, section.get("acquisition_start_tz"))
+        zone = reader.zone(section.get("acquisition_start_tz"), "acquisition.acquisition_start_tz")
         moment = reader.moment(section[key], f"{place}.{key}", "acquisition_time_unreadable", zone=zone)
         if moment is not None:
             return f"{place}.{key}", moment
-    return None
-
-
-def _stated_zone(reader: Reader, value: object) -> tzinfo | None:
-    """The zone v2 states beside the time: a name of the tz database, or hours from UTC."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            return ZoneInfo(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return timezone(timedelta(hours=value))
-    except (KeyError, ValueError, OSError, OverflowError):
-        # An unknown name is a KeyError, one that is no name a ValueError, a folder of the database an OSError.
-        pass
-    reader.note("zone_unreadable", "acquisition.acquisition_start_tz", f"Expected a time zone, found {shown(value)}.")
     return None
 
 
