@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _NEEDED_BYTES = 64 * 2**20
 """Free disk space below which a run would stop half-way."""
 
+_WIDTH_ELSEWHERE = 100
+"""Columns of the table where it does not go to a terminal, so that no name is cut."""
+
 
 @click.command()
 @home_option
@@ -128,6 +131,8 @@ def _show(stages: list[Stage], seconds: float) -> None:
     from rich.table import Table
 
     out = Console()
+    if not out.is_terminal:
+        out = Console(width=_WIDTH_ELSEWHERE)
     table = Table(title="The flow", title_justify="left")
     for heading, right in (
         ("stage", False),

@@ -40,7 +40,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -276,7 +275,7 @@ class _Merge:
         self._full = full
         self._run_id = run_id
         self._records = 0
-        self._removed: list[tuple[str, str]] = []
+        self._removed: list[str] = []
         self._removed_rows: dict[str, int] = {}
         self._findings = {
             derivation.name: FindingsPass(connection, schema.table_findings, scope=derivation.name, run_id=run_id)
@@ -293,22 +292,19 @@ class _Merge:
             writer = RowWriter.for_columns(list(_touched.columns), ("record_version", "record_id"))
             copy_rows(cursor, "pg_temp.tables_touched", writer, touched)
         connection.execute(text("ANALYZE pg_temp.tables_touched"))
-        gone = (
-            delete(schema.derived_records)
-            .where(~_in_mirror(schema.derived_records, "record_id"))
-            .returning(schema.derived_records.c.record_version, schema.derived_records.c.record_id)
-        )
-        self._removed = [(version, identity) for version, identity in connection.execute(gone)]
-        for derivation in DERIVATIONS:
+        known = schema.derived_records
+        gone = ~_in_mirror(known, "record_id")
+        removed = connection.scalar(select(func.count()).select_from(known).where(gone)) or 0
+        for derivation in DERIVATIONS if removed or self._full else ():
             table = derivation.table
-            if self._full:
-                condition = ~_in_mirror(table, derivation.id_column)
-            elif self._removed:
-                key = tuple_(table.c.record_version, table.c[derivation.id_column])
-                condition = key.in_(self._removed)
-            else:
-                continue
+            same = and_(
+                known.c.record_version == table.c.record_version, known.c.record_id == table.c[derivation.id_column]
+            )
+            stranger = ~_in_mirror(table, derivation.id_column)
+            condition = stranger if self._full else exists().where(same, gone)
             self._removed_rows[derivation.name] = connection.execute(delete(table).where(condition)).rowcount
+        forgotten = delete(known).where(gone).returning(known.c.record_version, known.c.record_id)
+        self._removed = [f"{version}/{identity}" for version, identity in connection.execute(forgotten)]
 
     def table(self, index: int, rows: Spool) -> TableResult:
         """Merge the rows of one table; those that its records no longer have are deleted."""
@@ -339,26 +335,28 @@ class _Merge:
             self._findings[name].add(connection, findings)
         key = func.concat(_touched.c.record_version, "/", _touched.c.record_id)
         looked_at = exists().where(key == table.c.key)
-        removed = ["/".join(identity) for identity in self._removed]
         started = min(findings.started for findings in self._findings.values())
         not_found_again = and_(table.c.scope.in_(held), table.c.last_seen < started, looked_at)
         connection.execute(
             update(table)
-            .where(table.c.resolved_at.is_(None), or_(table.c.key == func.any(removed), not_found_again))
+            .where(table.c.resolved_at.is_(None), or_(table.c.key == func.any(self._removed), not_found_again))
             .values(resolved_at=func.clock_timestamp())
         )
 
     def finish(self, results: dict[str, TableResult]) -> dict[str, TableResult]:
-        """Make what depends on all records, and note what was done."""
+        """Make what depends on all records, whichever tables were asked for, and note what was done."""
         connection = self._connection
         final = dict(results)
-        if "asset_lineage" in final:
+        if "asset_lineage" in final or self._removed:
             resolved = resolve_lineage(connection)
-            final["asset_lineage"] = replace(
-                final["asset_lineage"], updated=max(final["asset_lineage"].updated, resolved)
-            )
-        if "subjects" in final and final["subjects"].changed:
-            final["subjects"] = self._subjects()
+        if "asset_lineage" in final:
+            lineage = final["asset_lineage"]
+            # New rows are resolved here too; they are new all the same.
+            final["asset_lineage"] = replace(lineage, updated=max(lineage.updated, resolved - lineage.inserted))
+        stated = final["subjects"].changed if "subjects" in final else self._removed_rows.get("subjects", 0)
+        if stated or ("subjects" in final and self._full):
+            made = self._subjects()
+            final |= {"subjects": made} if "subjects" in final else {}
         names = [derivation.name for derivation in self._chosen]
         connection.execute(_NOTE_DERIVED, {"code": code_digest(), "names": names})
         for name, result in final.items():

@@ -117,6 +117,18 @@ def test_tables_can_be_published_one_by_one(engine: Engine) -> None:
         publish_tables(engine, ["proccessing"])
 
 
+def test_a_record_that_is_gone_leaves_every_table_whichever_was_published(engine: Engine) -> None:
+    _mirror(engine, RECORDS)
+    publish_tables(engine)
+    _mirror(engine, RECORDS[1:])
+    publish_tables(engine, ["modalities"])
+    partly = _content(engine)
+    publish_tables(engine)
+    assert _content(engine) == partly
+    assert partly["subjects"] == list(subject_rows(_expected(RECORDS[1:], "subjects")))
+    assert partly["data_assets"] == _expected(RECORDS[1:], "data_assets")
+
+
 def test_new_code_derives_everything_again_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     _mirror(engine, RECORDS)
     publish_tables(engine)
@@ -132,6 +144,7 @@ def test_a_full_pass_heals_tables_that_were_edited_by_hand(engine: Engine) -> No
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM public.processing"))
         connection.execute(text("UPDATE public.data_assets SET name = 'mine'"))
+        connection.execute(text("DELETE FROM public.subjects"))
         connection.execute(insert(data_assets).values(record_version="v1", id="mine"))
     publish_tables(engine, full=True)
     assert _content(engine) == whole

@@ -17,6 +17,19 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+COMMENTS = {
+    ("data_assets", "project_name"): "project the record names",
+    ("subjects", "subject_id"): "the subject's id, e.g. six digits",
+    ("subjects", "date_of_birth"): "date of birth, as recorded",
+    ("subjects", "genotype"): "genotype, as recorded",
+    ("session_assets", "platform"): "platform, from the id",
+    ("session_assets", "subject_id"): "subject, from the id",
+    ("session_assets", "raw_asset_name"): "name of the raw asset; null when there is none",
+    ("session_assets", "raw_record_version"): "v1 or v2: version of the raw asset's record",
+    ("session_assets", "run_id"): "Dagster run that last changed this row",
+}
+"""Of columns that had none."""
+
 READER = "aind_pipelines_reader"
 
 _FINDINGS = """
@@ -770,6 +783,8 @@ def upgrade() -> None:
         schema="tables",
         comment="What each record says of its subject; subjects is made of it",
     )
+    for (table, column), comment in COMMENTS.items():
+        op.alter_column(table, column, comment=comment)
     op.execute(_FINDINGS + _TABLE_FINDINGS)
     for name, (definition, comment) in VIEWS.items():
         op.execute(definition)
@@ -783,6 +798,8 @@ def downgrade() -> None:
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW public.{name}")
     op.execute(_FINDINGS)
+    for table, column in COMMENTS:
+        op.alter_column(table, column, comment=None)
     op.drop_table("subject_statements", schema="tables")
     op.drop_table("publications", schema="tables")
     op.drop_table("findings", schema="tables")
