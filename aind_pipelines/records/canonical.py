@@ -1,7 +1,4 @@
-"""Records as canonical JSON: one text per content, which JSONB accepts whatever the record holds.
-
-The text is what is stored and what is hashed, so that a hash can be checked against the stored body at any time.
-"""
+"""Records as canonical JSON: one text per content, which JSONB accepts whatever the record holds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """DocDB: metadata records, through the REST gateway or directly over SSH."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -46,14 +46,6 @@ class DocDBResource(Resource):
                 "DocDB is not configured: set DOC_DB_API_HOST (REST gateway), or DOC_DB_HOST and the other DOC_DB_* "
                 "names (direct connection over SSH)."
             )
-
-    def iter_records(self, source: DocDBSource, *, page_size: int) -> Iterator[Mapping[str, Any]]:
-        """Every record of one collection in ``_id`` order, each exactly once; raises as `client` does.
-
-        An outage is never an empty collection.
-        """
-        with self.client(source) as client:
-            yield from client.iter_records(page_size=page_size)
 
     def count(self, source: DocDBSource) -> int:
         """How many records the collection holds now; raises as `client` does."""

@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, select, text
 
+from aind_pipelines.clients.docdb.texts import RecordText, records_in
 from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.mirror.docdb import MirrorBusy, PassRefused, ingest
-from aind_pipelines.records.hashing import content_hash
+from aind_pipelines.records.canonical import canonicalise
+from aind_pipelines.records.excerpt import read_whole
 from aind_pipelines.records.normalise import normalise
 from aind_pipelines.tables.schema import docdb_findings, docdb_records
 from aind_pipelines_tests.counts import examples
@@ -47,6 +49,26 @@ def _mirrored(engine: Engine) -> dict[tuple[str, str], Any]:
         return {(row["record_version"], row["id"]): row for row in rows}
 
 
+def _hash(engine: Engine, record: object) -> str:
+    """The content hash of what a record is stored as."""
+    with engine.connect() as connection:
+        return str(
+            connection.scalar(
+                text("SELECT docdb.content_hash(CAST(:body AS jsonb))"), {"body": canonicalise(record).text}
+            )
+        )
+
+
+def _as_text(record: dict[str, Any]) -> RecordText | dict[str, Any]:
+    """The record as a gateway would send it, where it can be sent as strict JSON."""
+    try:
+        page = json.dumps([record], ensure_ascii=False).encode()
+    except (TypeError, ValueError, UnicodeEncodeError):
+        return record
+    texts = records_in(page)
+    return texts[0] if texts else record
+
+
 def _standing(engine: Engine) -> set[tuple[str, str, str]]:
     table = docdb_findings.c
     with engine.connect() as connection:
@@ -66,7 +88,7 @@ def test_records_of_every_shape_arrive_as_they_were_read(engine: Engine) -> None
         record["_id"]: record for record in records
     }
     row = rows["v1", "id 0"]
-    assert row["content_hash"] == content_hash(records[0])
+    assert row["content_hash"] == _hash(engine, records[0])
     assert (row["source"], row["run_id"]) == (V1, "run-1")
     assert (row["name"], row["location"]) == (records[0]["name"], records[0]["location"])
     assert row["modified"] == datetime(2025, 4, 14, 4, 10, 39, 724000, tzinfo=UTC)
@@ -316,5 +338,44 @@ def test_any_record_arrives_and_its_stored_body_has_its_hash(engine: Engine, rec
     stored = {row["content_hash"]: row["body"] for row in _mirrored(engine).values()}
     last = {json.dumps(record.get("_id"), default=str): record for record in records}
     for record in last.values():
-        assert content_hash(stored[content_hash(record)]) == content_hash(record)
+        assert _hash(engine, stored[_hash(engine, record)]) == _hash(engine, record)
     assert ingest(engine, V1, last.values(), complete=False).changed == 0
+
+
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(damaged_records(), min_size=1, max_size=4))
+def test_a_record_is_mirrored_alike_whether_it_comes_read_or_as_text(engine: Engine, records: list[Any]) -> None:
+    records = [record | {"_id": f"id {number}"} for number, record in enumerate(records) if isinstance(record, dict)]
+    texts = [_as_text(record) for record in records]
+    read = [read_whole(item.text) if isinstance(item, RecordText) else item for item in texts]
+    ingest(engine, V1, texts, complete=False)
+    found, rows = _standing(engine), _mirrored(engine)
+    again = ingest(engine, V1, read, complete=False)
+    assert (again.changed, again.unchanged) == (0, len(records))
+    assert (_standing(engine), _mirrored(engine)) == (found, rows)
+
+
+def test_what_postgres_or_python_could_not_take_is_replaced_in_a_text_too(engine: Engine) -> None:
+    numbers = {"digits": b"9" * 5_000, "exponent": b"1e500", "signed": b"-1E+70000 ", "plain": b"1e22"}
+    odd = {name: b'{"_id":"%b","x":%b}' % (name.encode(), number) for name, number in numbers.items()}
+    odd |= {"nul": b'{"_id":"nul","x":"a\\u0000b"}', "pair": b'{"_id":"pair",\n"x":\t"\\ud83d\\ude00\\\\"}'}
+    page = b"[" + b",".join(odd.values()) + b"]"
+    texts = records_in(page)
+    assert texts is not None
+    assert [item.text for item in texts] == list(odd.values())
+    ingest(engine, V1, texts, complete=False)
+    assert {identity: row["body"]["x"] for (_, identity), row in _mirrored(engine).items()} == {
+        "digits": hex(int("9" * 4_000) * 10**1_000 + int("9" * 1_000)),
+        "exponent": "Infinity",
+        "signed": "-Infinity",
+        "plain": 10**22,
+        "nul": "a\ufffdb",
+        "pair": "\U0001f600\\",
+    }
+    codes = {(code, key) for code, key, field in _standing(engine) if field == "x"}
+    assert codes == {
+        ("number_too_large", "v1/digits"),
+        ("number_not_finite", "v1/exponent"),
+        ("number_not_finite", "v1/signed"),
+        ("nul_character", "v1/nul"),
+    }

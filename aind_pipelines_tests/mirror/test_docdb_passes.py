@@ -56,12 +56,15 @@ class MemorySource:
     def everything(self) -> Iterator[dict[str, Any]]:
         return self._give(list(self.records.values()))
 
-    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[dict[str, Any]]:
+    def _since(self, since: datetime) -> list[dict[str, Any]]:
         matches = compile_filter(modified_filter(since, bson_dates=self._bson_dates))
-        return self._give([item for item in self.records.values() if matches(item)], light)
+        return [item for item in self.records.values() if matches(item)]
 
-    def listing(self) -> Iterator[dict[str, Any]]:
-        return self._give(list(self.records.values()), light=True)
+    def modified_since(self, since: datetime) -> Iterator[dict[str, Any]]:
+        return self._give(self._since(since))
+
+    def listing(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        return self._give(list(self.records.values()) if since is None else self._since(since), light=True)
 
     def by_ids(self, ids: Sequence[Any]) -> Iterator[dict[str, Any]]:
         return self._give([self.records[identity] for identity in ids if identity in self.records])
@@ -236,7 +239,7 @@ def test_a_second_pass_is_refused_while_one_is_writing(
     update(engine, source)
 
     class Nested(MemorySource):
-        def listing(self) -> Iterator[dict[str, Any]]:
+        def listing(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
             with pytest.raises(MirrorBusy, match="Another run"):
                 tick(engine, source)
             return source.listing()

@@ -11,8 +11,8 @@ A comparison in MongoDB only finds values of the same type, so the walk goes thr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from aind_pipelines.clients.errors import UnexpectedAnswer
 
@@ -25,25 +25,43 @@ NOT_TEXT: Query = {"_id": {"$not": {"$gte": ""}}}
 """Filter of the records whose ``_id`` is no text."""
 
 
-class PageSource(Protocol):
+_Item = TypeVar("_Item")
+_Item_co = TypeVar("_Item_co", covariant=True)
+
+
+class PageSource(Protocol[_Item_co]):
     """What the walk needs of a transport; every answer is complete or an error."""
 
-    def page(self, bound: Query) -> list[Record]:
+    def page(self, bound: Query) -> Sequence[_Item_co]:
         """Some of the records, at least one if there is any, with ``_id`` in `bound`, lowest ``_id`` first."""
 
     def end(self, direction: int) -> list[Any]:
         """The lowest (1) or highest (-1) ``_id`` of all, or nothing."""
 
-    def others(self) -> Iterator[Record]:
+    def others(self) -> Iterator[_Item_co]:
         """The records whose ``_id`` is no text."""
 
 
-def walk(source: PageSource, after_id: str | None = None) -> Iterator[Record]:
+def id_of(record: Any) -> Any:
+    """A record's ``_id``.
+
+    Raises:
+        UnexpectedAnswer: It has none.
+    """
+    if not isinstance(record, dict) or "_id" not in record:
+        raise UnexpectedAnswer(SERVICE, "a record came without its _id.")
+    return record["_id"]
+
+
+def walk(
+    source: PageSource[_Item], after_id: str | None = None, identify: Callable[[_Item], Any] = id_of
+) -> Iterator[_Item]:
     """Every record of a source, once.
 
     Args:
         source: Transport and filter.
         after_id: Go on after this ``_id``, the last one of an earlier walk.
+        identify: Tells the ``_id`` of what the source gives.
 
     Raises:
         UnexpectedAnswer: Pages are not in order, or end before the last record.
@@ -52,8 +70,8 @@ def walk(source: PageSource, after_id: str | None = None) -> Iterator[Record]:
     last = after_id
     others: set[str] | None = None
     for _ in range(_EMPTY_PAGES):
-        for record in _text_ids(source, last):
-            last = record["_id"]
+        for record in _text_ids(source, last, identify):
+            last = identify(record)
             yield record
         highest = source.end(-1)
         if not highest:
@@ -63,7 +81,7 @@ def walk(source: PageSource, after_id: str | None = None) -> Iterator[Record]:
             lowest = source.end(1)
             if highest[0] != last or not lowest or not isinstance(lowest[0], str):
                 for record in source.others():
-                    others.add(str(_id_of(record)))
+                    others.add(str(identify(record)))
                     yield record
         if str(highest[0]) in others or (last is not None and str(highest[0]) <= last):
             return
@@ -74,11 +92,11 @@ def walk(source: PageSource, after_id: str | None = None) -> Iterator[Record]:
     )
 
 
-def _text_ids(source: PageSource, last: str | None) -> Iterator[Record]:
+def _text_ids(source: PageSource[_Item], last: str | None, identify: Callable[[_Item], Any]) -> Iterator[_Item]:
     """Pages until an empty one."""
     while page := source.page({"$gte": ""} if last is None else {"$gt": last}):
         for record in page:
-            identity = _id_of(record)
+            identity = identify(record)
             if not isinstance(identity, str):
                 raise UnexpectedAnswer(SERVICE, f"a page of records whose _id is text holds the _id {identity!r}.")
             if last is not None and identity <= last:
@@ -89,12 +107,6 @@ def _text_ids(source: PageSource, last: str | None) -> Iterator[Record]:
                 )
             last = identity
             yield record
-
-
-def _id_of(record: Any) -> Any:
-    if not isinstance(record, dict) or "_id" not in record:
-        raise UnexpectedAnswer(SERVICE, "a record came without its _id.")
-    return record["_id"]
 
 
 def with_id(query: Query | None, bound: Query) -> dict[str, Any]:

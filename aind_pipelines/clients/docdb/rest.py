@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from aind_pipelines.clients.docdb.errors import BulkWriteFailed
-from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, Query, Record, walk, with_id, with_id_shown
+from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, Query, Record, id_of, walk, with_id, with_id_shown
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import boto3
     import requests
+
+    from aind_pipelines.clients.docdb.texts import RecordText
 
 DEFAULT_PAGE_SIZE = 500
 MAX_PAYLOAD_BYTES = 5_000_000
@@ -119,6 +121,22 @@ class Client:
                 del record["_id"]
             yield record
 
+    def iter_texts(
+        self,
+        filter: Query | None = None,  # noqa: A002 - MongoDB's word
+        page_size: int = DEFAULT_PAGE_SIZE,
+    ) -> Iterator[RecordText | Record]:
+        """Whole records as `iter_records` gives them, but as the gateway wrote them, unread.
+
+        A page that is no strict JSON (``NaN``) is read all the same; its records come as `iter_records` has them.
+
+        Raises:
+            ServiceError: As `iter_records`.
+        """
+        if page_size < 1:
+            raise ValueError("page_size must be 1 or more.")
+        return walk(_TextPages(self, filter, page_size), identify=_id_of_either)
+
     def retrieve_docdb_records(
         self,
         filter_query: Query | None = None,
@@ -194,9 +212,7 @@ class Client:
         Raises:
             ServiceError: As `iter_records`; also when the result is too large.
         """
-        url = f"{self._base}/aggregate"
-        answer = self._parsed(self._send("POST", url, body=to_json([dict(stage) for stage in pipeline])))
-        return _records(answer, f"POST {url}")
+        return self._read(self._aggregated(pipeline))
 
     def fetch_records_by_filter_list(
         self, filter_key: str, filter_values: Sequence[Any], projection: Query | None = None
@@ -206,21 +222,33 @@ class Client:
         Raises:
             ServiceError: As `iter_records`.
         """
-        records: list[Record] = []
+        answers = self._by_values(filter_key, filter_values, projection)
+        return [record for answer in answers for record in self._read(answer)]
+
+    def fetch_texts_by_ids(self, ids: Sequence[Any]) -> Iterator[RecordText | Record]:
+        """The records with these ``_id``, in no particular order, as `iter_texts` gives them.
+
+        Raises:
+            ServiceError: As `iter_records`.
+        """
+        for answer in self._by_values("_id", ids, None):
+            yield from self._texts(answer)
+
+    def _by_values(self, key: str, values: Sequence[Any], projection: Query | None) -> Iterator[requests.Response]:
+        """Answers of all records where `key` is one of `values`, as few as the gateway's limit on answers allows."""
         start, size = 0, _VALUES_PER_REQUEST
-        while start < len(filter_values):
-            stages: list[Query] = [{"$match": {filter_key: {"$in": list(filter_values[start : start + size])}}}]
+        while start < len(values):
+            stages: list[Query] = [{"$match": {key: {"$in": list(values[start : start + size])}}}]
             stages += [{"$project": dict(projection)}] if projection else []
             try:
-                found = self.aggregate_docdb_records(stages)
+                answer = self._aggregated(stages)
             except _TooLarge:
                 if size == 1:
                     raise
                 size //= 2
             else:
-                records += found
+                yield answer
                 start += size
-        return records
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -334,7 +362,26 @@ class Client:
     def _find(
         self, query: Query | None, projection: Query | None, sort: Mapping[str, int] | None, limit: int
     ) -> list[Record]:
-        return _records(self._get(f"{self._base}/find", _parameters(query, projection, sort, limit)), "GET find")
+        return self._read(self._found(query, projection, sort, limit))
+
+    def _found(
+        self, query: Query | None, projection: Query | None, sort: Mapping[str, int] | None, limit: int
+    ) -> requests.Response:
+        return self._send("GET", f"{self._base}/find", parameters=_parameters(query, projection, sort, limit))
+
+    def _aggregated(self, pipeline: Sequence[Query]) -> requests.Response:
+        return self._send("POST", f"{self._base}/aggregate", body=to_json([dict(stage) for stage in pipeline]))
+
+    def _read(self, response: requests.Response) -> list[Record]:
+        from aind_pipelines.clients.http import place
+
+        return _records(self._parsed(response), f"{response.request.method} {place(response.url)}")
+
+    def _texts(self, response: requests.Response) -> Sequence[RecordText | Record]:
+        from aind_pipelines.clients.docdb.texts import records_in
+
+        texts = records_in(response.content)
+        return texts if texts is not None else self._read(response)
 
     def _get(self, url: str, parameters: Mapping[str, str]) -> Any:
         return self._parsed(self._send("GET", url, parameters=parameters))
@@ -522,7 +569,7 @@ class SchemaDbClient(Client):
         """
         query = None if schema_version is None else {"_id": schema_version}
         parameters = _parameters(query, projection, dict(sort) if sort else None, limit)
-        return _records(self._get(self._base, parameters), f"GET {self._base}")
+        return self._read(self._send("GET", self._base, parameters=parameters))
 
 
 class _TooLarge(ServiceError):
@@ -548,6 +595,29 @@ class _Pages:
         stages: list[Query] = [{"$match": {"$and": [dict(self._query or {}), dict(NOT_TEXT)]}}]
         stages += [{"$project": dict(self._projection)}] if self._projection else []
         yield from self._client.aggregate_docdb_records(stages)
+
+
+class _TextPages:
+    """Whole records of one filtered collection, as texts where they can be had."""
+
+    def __init__(self, client: Client, query: Query | None, size: int) -> None:
+        self._client = client
+        self._query = query
+        self._size = size
+        self._read = _Pages(client, query, None, size)
+
+    def page(self, bound: Query) -> Sequence[RecordText | Record]:
+        return self._client._texts(self._client._found(with_id(self._query, bound), None, {"_id": 1}, self._size))
+
+    def end(self, direction: int) -> list[Any]:
+        return self._read.end(direction)
+
+    def others(self) -> Iterator[Record]:
+        return self._read.others()
+
+
+def _id_of_either(record: RecordText | Record) -> Any:
+    return id_of(record) if isinstance(record, dict) else record.id
 
 
 def _parameters(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Connection, Text, cast, delete, func, insert, literal, literal_column, select, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from aind_pipelines.mirror.docdb.prepare import Identity
 from aind_pipelines.mirror.docdb.session import batch_table
@@ -43,7 +43,7 @@ def write_batch(connection: Connection, source: str, run_id: str | None) -> None
         func.greatest(func.now(), ended + literal_column("interval '1 microsecond'")),
         literal(source),
         batch.content_hash,
-        cast(batch.body, JSONB),
+        batch.body,
         literal(run_id, Text),
     ).where(~still_open)
     columns = ["record_version", "id", "valid_from", "source", "content_hash", "body", "run_id"]

@@ -8,21 +8,20 @@ never much at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Text, cast, exists, func, literal, select, text, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by, insert
+from sqlalchemy import Connection, Engine, Text, cast, exists, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from aind_pipelines.clients.rds.errors import translated
-from aind_pipelines.clients.rds.load import RowWriter, copy_rows
-from aind_pipelines.mirror.docdb import deletions, history, watermark
+from aind_pipelines.mirror.docdb import deletions, history, staging, watermark
 from aind_pipelines.mirror.docdb.deletions import DeletionGuard
 from aind_pipelines.mirror.docdb.errors import SERVICE, PassRefused
-from aind_pipelines.mirror.docdb.prepare import Identity, Prepared, batches
+from aind_pipelines.mirror.docdb.prepare import Identity, Prepared, Record, batches
 from aind_pipelines.mirror.docdb.session import batch_table, locked, seen_table
+from aind_pipelines.mirror.docdb.staging import identities
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.tables.findings import FindingsPass
 from aind_pipelines.tables.schema import docdb_findings
@@ -60,7 +59,7 @@ class IngestResult:
 def ingest(
     engine: Engine,
     source_name: str,
-    records: Iterable[Mapping[str, Any]],
+    records: Iterable[Record],
     *,
     run_id: str | None = None,
     complete: bool = True,
@@ -159,7 +158,6 @@ class Writer:
         self._source = source
         self._run_id = run_id
         self._inserted = self._changed = self._unchanged = self._removed = 0
-        self._columns = RowWriter.for_columns(list(batch_table.columns), ("record_version", "id"))
         self.highest: datetime | None = None
         self.without_modified = 0
         with connection.begin():
@@ -168,7 +166,7 @@ class Writer:
             # Apart, because these can be told from the mirror after every pass, whatever part it read.
             self._locations = FindingsPass(connection, docdb_findings, scope=f"{source} locations", run_id=run_id)
 
-    def write_all(self, records: Iterable[Mapping[str, Any]], batch: int) -> None:
+    def write_all(self, records: Iterable[Record], batch: int) -> None:
         """Write records, a transaction per batch."""
         for prepared in batches(records, batch):
             with self._connection.begin():
@@ -180,7 +178,7 @@ class Writer:
         former = self._former_versions(batch)
         self._removed += history.remove(self._connection, self._source, former)
         mirrored = self._mirrored(batch)
-        to_write: list[dict[str, Any]] = []
+        ours: dict[Identity, Prepared] = {}
         findings: list[Finding] = []
         for identity, prepared in batch.items():
             known = mirrored.get(identity)
@@ -188,26 +186,40 @@ class Writer:
                 message = f"{known.source} holds this record too, modified at least as late; that one is mirrored."
                 findings.append(Finding("held_twice", prepared.key, self._source, message))
                 self._unchanged += identity in first_time
-                continue
-            findings += prepared.findings
-            if known is None:
-                self._inserted += 1
-            elif known.source != self._source or known.content_hash != prepared.row["content_hash"]:
-                self._changed += 1
             else:
-                self._unchanged += identity in first_time
-                continue
-            to_write.append(prepared.row)
-        self._upsert(to_write)
+                findings += prepared.findings
+                ours[identity] = prepared
+        self._mirror(ours, mirrored, first_time)
         keys = [prepared.key for prepared in batch.values()] + ["/".join(identity) for identity in former]
         self._findings.add(self._connection, findings, keys=keys)
 
+    def _mirror(
+        self, batch: dict[Identity, Prepared], mirrored: dict[Identity, _Mirrored], first_time: set[Identity]
+    ) -> None:
+        """Write what the mirror has not, or has otherwise."""
+        if not batch:
+            return
+        unchanged: list[Identity] = []
+        for identity, content_hash in staging.stage(self._connection, batch.values()).items():
+            known = mirrored.get(identity)
+            if known is None:
+                self._inserted += 1
+            elif known.source != self._source or known.content_hash != content_hash:
+                self._changed += 1
+            else:
+                self._unchanged += identity in first_time
+                unchanged.append(identity)
+        if len(unchanged) < len(batch):
+            staging.unstage(self._connection, unchanged)
+            self._upsert()
+            history.write_batch(self._connection, self._source, self._run_id)
+
     def _note_seen(self, batch: dict[Identity, Prepared]) -> set[Identity]:
         """Note what the pass has seen; returns what it had not seen before."""
-        rows = [{"record_version": version, "id": identity} for version, identity in batch]
         columns = (seen_table.c.record_version, seen_table.c.id)
-        new = insert(seen_table).values(rows).on_conflict_do_nothing().returning(*columns)
-        return {(version, identity) for version, identity in self._connection.execute(new)}
+        new = insert(seen_table).from_select(columns, select(identities(batch)))
+        noted = self._connection.execute(new.on_conflict_do_nothing().returning(*columns))
+        return {(version, identity) for version, identity in noted}
 
     def _note_times(self, batch: dict[Identity, Prepared], first_time: set[Identity]) -> None:
         for identity, prepared in batch.items():
@@ -231,12 +243,7 @@ class Writer:
         return [(version, identity) for version, identity in self._connection.execute(former)]
 
     def _mirrored(self, batch: dict[Identity, Prepared]) -> dict[Identity, _Mirrored]:
-        versions, ids = zip(*batch, strict=True)
-        texts = ARRAY(Text)
-        wanted = select(
-            func.unnest(cast(list(versions), texts)).label("record_version"),
-            func.unnest(cast(list(ids), texts)).label("id"),
-        ).subquery()
+        wanted = identities(batch)
         known = select(mirror.c.record_version, mirror.c.id, mirror.c.source, mirror.c.content_hash, mirror.c.modified)
         same = tuple_(mirror.c.record_version, mirror.c.id) == tuple_(wanted.c.record_version, wanted.c.id)
         return {
@@ -244,18 +251,9 @@ class Writer:
             for version, identity, source, content_hash, modified in self._connection.execute(known.join(wanted, same))
         }
 
-    def _upsert(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        driver: Any = self._connection.connection.driver_connection
-        with driver.cursor() as cursor:
-            cursor.execute("TRUNCATE pg_temp.docdb_batch")
-            copy_rows(cursor, "pg_temp.docdb_batch", self._columns, rows)
-        # Without statistics, Postgres would join the batch to the history by reading all of it.
-        self._connection.execute(text("ANALYZE pg_temp.docdb_batch (record_version, id, content_hash)"))
+    def _upsert(self) -> None:
         columns = [column.name for column in batch_table.columns]
-        values = [cast(column, JSONB) if column.name == "body" else column for column in batch_table.columns]
-        selected = select(*values, literal(self._source), literal(self._run_id, Text))
+        selected = select(*batch_table.columns, literal(self._source), literal(self._run_id, Text))
         statement = insert(mirror).from_select([*columns, "source", "run_id"], selected)
         written = [name for name in (*columns, "source", "run_id") if name not in ("record_version", "id")]
         self._connection.execute(
@@ -264,7 +262,6 @@ class Writer:
                 set_={name: statement.excluded[name] for name in written} | {"last_changed": func.now()},
             )
         )
-        history.write_batch(self._connection, self._source, self._run_id)
 
     def forget(self, removed: Iterable[Identity]) -> None:
         """Count records that were removed, and resolve what was odd about them."""

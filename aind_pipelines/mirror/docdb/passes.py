@@ -8,7 +8,7 @@ the records again whole, another one in each pass; a *full* pass finds them all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from aind_pipelines.mirror.docdb.deletions import DeletionGuard
 from aind_pipelines.mirror.docdb.errors import SERVICE
 from aind_pipelines.mirror.docdb.ingest import IngestResult, Writer, ingest, raise_if_held
 from aind_pipelines.mirror.docdb.session import listed_table, locked
-from aind_pipelines.mirror.docdb.source import Record, Source, modified_time
+from aind_pipelines.mirror.docdb.source import Source, modified_time
 from aind_pipelines.mirror.docdb.watermark import read_watermark
 from aind_pipelines.records.normalise import record_id
 from aind_pipelines.tables.schema import docdb_records as mirror
@@ -199,20 +199,20 @@ def _list(connection: Connection, source: Source) -> dict[str, Any]:
     odd_ids: dict[str, Any] = {}
     writer = RowWriter.for_columns(list(listed_table.columns), ("id",))
 
-    def rows(records: list[Record]) -> Iterator[dict[str, Any]]:
+    def rows(records: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for record in records:
             identity = record_id(record)
             if identity != record["_id"]:
                 odd_ids[identity] = record["_id"]
             yield {"id": identity, "modified": modified_time(record)}
 
-    def store(records: list[Record]) -> None:
+    def store(records: list[Mapping[str, Any]]) -> None:
         with connection.begin():
             driver: Any = connection.connection.driver_connection
             with driver.cursor() as cursor:
                 copy_rows(cursor, "pg_temp.docdb_listed", writer, rows(records))
 
-    held: list[Record] = []
+    held: list[Mapping[str, Any]] = []
     for record in source.listing():
         held.append(record)
         if len(held) == _LISTED_AT_ONCE:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from sqlalchemy import Column, Connection, DateTime, Engine, MetaData, Table, Text, func, select, text
+from sqlalchemy import Column, Computed, Connection, DateTime, Engine, MetaData, Table, Text, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
 from aind_pipelines.mirror.docdb.errors import SERVICE, MirrorBusy
@@ -21,8 +22,8 @@ batch_table = Table(
     *(Column(name, Text) for name in ("record_version", "id", "name", "location", "schema_version")),
     Column("created", DateTime(timezone=True)),
     Column("modified", DateTime(timezone=True)),
-    Column("content_hash", Text),
-    Column("body", Text),
+    Column("body", JSONB),
+    Column("content_hash", Text, Computed("docdb.content_hash(body)", persisted=True)),
     prefixes=["TEMPORARY"],
 )
 """The records of one batch that are to be written."""

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aind_pipelines.clients.docdb.pages import NOT_TEXT
+from aind_pipelines.clients.docdb.texts import RecordText
+from aind_pipelines.mirror.docdb.prepare import Record
 from aind_pipelines.records.times import read_time
 
 if TYPE_CHECKING:
     from aind_pipelines.clients.docdb import DocumentDbSSHClient, MetadataDbClient
-
-Record = Mapping[str, Any]
 
 MODIFIED_FIELDS = ("last_modified", "_last_modified")
 """Both spellings of the modified time; records of either version may have either."""
@@ -22,6 +22,7 @@ LISTED = {"_id": 1, **dict.fromkeys(MODIFIED_FIELDS, 1)}
 
 _AFTER_DIGITS = ":"
 _IDS_AT_ONCE = 100
+_LISTED_AT_ONCE = 5_000
 
 
 class Source(Protocol):
@@ -34,11 +35,11 @@ class Source(Protocol):
     def everything(self) -> Iterator[Record]:
         """Every record, whole."""
 
-    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[Record]:
+    def modified_since(self, since: datetime) -> Iterator[Record]:
         """At least the records whose modified time is at or after `since`, as far as the server can compare it."""
 
-    def listing(self) -> Iterator[Record]:
-        """Every record, with its ``_id`` and modified times only."""
+    def listing(self, since: datetime | None = None) -> Iterator[Mapping[str, Any]]:
+        """Every record, or those that `modified_since` gives, with their ``_id`` and modified times only."""
 
     def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
         """The records with these ``_id`` that are still there, whole."""
@@ -68,36 +69,47 @@ class CollectionSource:
 
     def everything(self) -> Iterator[Record]:
         """Every record, whole; raises ServiceError, as all of these do."""
-        return self._client.iter_records(page_size=self._page_size)
+        return self._whole(None)
 
-    def modified_since(self, since: datetime, *, light: bool = False) -> Iterator[Record]:
+    def modified_since(self, since: datetime) -> Iterator[Record]:
         """See `Source` and `modified_filter`."""
-        query = modified_filter(since, bson_dates=self._direct)
-        return self._client.iter_records(query, LISTED if light else None, page_size=self._page_size)
+        return self._whole(modified_filter(since, bson_dates=self._direct))
 
-    def listing(self) -> Iterator[Record]:
+    def listing(self, since: datetime | None = None) -> Iterator[Mapping[str, Any]]:
         """See `Source`."""
-        return self._client.iter_records(None, LISTED, page_size=max(self._page_size, 5_000))
+        query = None if since is None else modified_filter(since, bson_dates=self._direct)
+        return self._client.iter_records(query, LISTED, page_size=max(self._page_size, _LISTED_AT_ONCE))
 
     def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
         """See `Source`."""
         missing = {str(identity) for identity in ids}
         for start in range(0, len(ids), _IDS_AT_ONCE):
             for record in self._with_ids(list(ids[start : start + _IDS_AT_ONCE])):
-                missing.discard(str(record["_id"]))
+                missing.discard(_id_of(record))
                 yield record
         if missing:
             # Deleted meanwhile; or the gateway has told an _id of another type as text, which a query does not find.
-            for record in self._client.iter_records(NOT_TEXT, page_size=self._page_size):
-                if str(record["_id"]) in missing:
+            for record in self._whole(NOT_TEXT):
+                if _id_of(record) in missing:
                     yield record
+
+    def _whole(self, query: Mapping[str, Any] | None) -> Iterator[Record]:
+        from aind_pipelines.clients.docdb import MetadataDbClient
+
+        if isinstance(self._client, MetadataDbClient):
+            return self._client.iter_texts(query, page_size=self._page_size)
+        return self._client.iter_records(query, page_size=self._page_size)
 
     def _with_ids(self, ids: list[Any]) -> Iterator[Record]:
         from aind_pipelines.clients.docdb import MetadataDbClient
 
         if isinstance(self._client, MetadataDbClient):  # ids do not fit into the address of a GET request
-            return iter(self._client.fetch_records_by_filter_list("_id", ids))
+            return self._client.fetch_texts_by_ids(ids)
         return self._client.iter_records({"_id": {"$in": ids}}, page_size=self._page_size)
+
+
+def _id_of(record: Record) -> str:
+    return str(record.id if isinstance(record, RecordText) else record["_id"])
 
 
 def modified_filter(since: datetime, *, bson_dates: bool) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def modified_filter(since: datetime, *, bson_dates: bool) -> dict[str, Any]:
     return {"$or": branches}
 
 
-def modified_time(record: Record) -> datetime | None:
+def modified_time(record: Mapping[str, Any]) -> datetime | None:
     """The later of a record's modified times that can be read, as the mirror has it."""
     moments = [read_time(record.get(name)) for name in MODIFIED_FIELDS]
     return max((moment.value for moment in moments if moment is not None), default=None)

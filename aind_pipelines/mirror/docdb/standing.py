@@ -94,7 +94,7 @@ def not_mirrored(engine: Engine, source: Source, *, overlap: timedelta) -> dict[
         return None
     listed = {
         record_id(record): time
-        for record in source.modified_since(since(known.modified, overlap), light=True)
+        for record in source.listing(since(known.modified, overlap))
         if (time := modified_time(record)) is not None
     }
     ids = sorted(listed)
