@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event, insert, select, text, update
 from aind_pipelines.clients.rds import PublishRefused
 from aind_pipelines.clients.rds.encode import cell_for
 from aind_pipelines.records.canonical import canonicalise
+from aind_pipelines.records.hashing import hash_text
 from aind_pipelines.records.normalise import normalise
 from aind_pipelines.tables import publishing, schema
 from aind_pipelines.tables.analysts import RECORD_TABLES
@@ -36,7 +37,7 @@ def _mirror(engine: Engine, records: Iterable[Any]) -> None:
                     record_version=found.record_version,
                     id=found.id,
                     source="metadata_index.data_assets",
-                    content_hash="-",
+                    content_hash=hash_text(canonicalise(record).text),
                     body=canonicalise(record).body,
                 )
             )

@@ -182,7 +182,7 @@ def test_going_back_a_version_and_forward_again_leaves_the_same_schema(engine: E
     configuration = _config()
     with engine.begin() as connection:
         configuration.attributes["connection"] = connection
-        command.downgrade(configuration, "0002")
+        command.downgrade(configuration, "0003")
     names = set(inspect(engine).get_table_names(schema="public"))
     assert "data_assets" in names
     assert "processing" not in names
