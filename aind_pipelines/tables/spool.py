@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from collections.abc import Iterator
@@ -24,20 +25,30 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        # Closing writes what is buffered, which nobody will read any more.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def extend(self, items: list[Any]) -> None:
         """Add objects.
 
         Raises:
-            OSError: The disk of the temporary directory (``TMPDIR``) is full.
+            OSError: The temporary directory does not take them.
         """
         self._held += items
         if len(self._held) >= _AT_A_TIME:
             self._write()
 
     def _write(self) -> None:
-        pickle.dump(self._held, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            pickle.dump(self._held, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"The temporary directory {tempfile.gettempdir()} does not take the rows that wait there for their "
+                f"transaction: {error.strerror}. Free space in it, or name another one in TMPDIR",
+            ) from error
         self._held = []
 
     def __iter__(self) -> Iterator[Any]:

@@ -251,24 +251,35 @@ def test_a_source_that_only_the_name_tells_is_said_to_be_so(engine: Engine) -> N
     assert (row["stated_by"], row["source_name"], row["source_record_id"]) == ("name", name, "raw")
 
 
-def test_a_pass_that_fails_leaves_every_table_as_it_was(engine: Engine) -> None:
-    _mirror(engine, RECORDS)
+class _Broken(Exception):
+    """Stands for whatever ends a pass."""
+
+
+@pytest.mark.parametrize("last", [1, 4, 8, 12, 20, 30, 40, None])
+def test_a_pass_that_ends_at_any_statement_leaves_every_table_as_it_was(engine: Engine, last: int | None) -> None:
+    _mirror(engine, RECORDS[1:])
     publish_tables(engine)
     before = _content(engine)
-    _mirror(engine, [record | {"name": "other"} for record in RECORDS])
+    _mirror(engine, [record | {"name": "other", "processing": None} for record in RECORDS[:4]])
+    count = 0
 
-    def kill(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def end(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if last is None or count == last:
+            raise _Broken
 
-    event.listen(engine, "commit", kill)
+    occasion = "commit" if last is None else "before_cursor_execute"
+    event.listen(engine, occasion, end)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(_Broken):
             publish_tables(engine)
     finally:
-        event.remove(engine, "commit", kill)
+        event.remove(engine, occasion, end)
     assert _content(engine) == before
     publish_tables(engine)
     assert {row["name"] for row in _rows(engine, data_assets)} == {"other"}
+    assert _rows(engine, BY_NAME["processing"].table) == []
 
 
 def test_two_passes_at_once_take_turns(engine: Engine) -> None:
