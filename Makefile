@@ -1,9 +1,12 @@
 # Everything here works on a machine that has only Python 3.11 to 3.13 (with its venv module) and make.
 # Paths are relative, so that a checkout below a folder with spaces works.
 
-HOME_DIR ?= .lab
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+# Both are taken from make's command line alone: a shell may have such variables for other reasons.
+HOME_DIR = .lab
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -E -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+# What a person's shell tells every Python is not for this one.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PYTHONUSERBASE
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 SCHEMA_PEER := .peers/aind-data-schema
@@ -38,6 +41,8 @@ bench: $(VENV)/.dev-installed  ## the numbers of the lab; others: python -m benc
 	@$(RUN) benchmarks lab
 
 clean:  ## stop the lab, remove its home
+	@if [ -d "$(HOME_DIR)" ] && [ ! -e "$(HOME_DIR)/lab.json" ] && [ ! -e "$(HOME_DIR)/lock" ] && [ -n "$$(ls -A "$(HOME_DIR)")" ]; then \
+		echo "error: $(HOME_DIR) holds no lab, so it is not removed" >&2; exit 1; fi
 	@if [ -x "$(VENV)/bin/python" ] && [ -d "$(HOME_DIR)" ]; then $(RUN) aind_pipelines.cli lab down --home "$(HOME_DIR)"; fi
 	@rm -rf "$(HOME_DIR)"
 
@@ -51,14 +56,17 @@ python:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "error: no Python 3.11, 3.12 or 3.13 found. Install one (Debian, Ubuntu: apt install python3 python3-venv)," >&2; \
 		echo "       or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
-		v=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	@v=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || { \
+		echo "error: $(PYTHON) does not run; see above. Name another one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }; \
+	case "$$v" in 3.11|3.12|3.13) ;; *) \
+		echo "error: $(PYTHON) is Python $$v; 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1;; esac; \
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "error: $(PYTHON) has no venv module. Install the package that brings it" >&2; \
 		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)." >&2; exit 1; }
 
 # An environment whose making or filling was cut off, or that was moved (scripts hold its path), is made anew.
 VENV_USABLE := $(shell [ ! -e $(VENV)/.installing ] && [ "$$(cat $(VENV)/.made-in 2>/dev/null)" = "$$(pwd -P)" ] \
-	&& $(VENV)/bin/python -c '' 2>/dev/null && echo yes)
+	&& $(VENV)/bin/python -E -c '' 2>/dev/null && echo yes)
 
 $(VENV)/.made-in: $(if $(VENV_USABLE),,made-anew) | python
 	@if [ -e $@ ] || ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
@@ -100,9 +108,10 @@ $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.made-in
 	@npm ci --prefix .peers/mingo --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-FERRETDB_VERSION := v1.24.0
+# FerretDB by itself, as `go install` makes it, does not start: its module leaves out a file that its main package
+# wants. Our own main package holds it as a library.
+FERRETDB_MAIN := aind_pipelines_tests/contract/ferretdb
 
-.peers/ferretdb/bin/ferretdb:
+.peers/ferretdb/bin/ferretdb: $(addprefix $(FERRETDB_MAIN)/,main.go go.mod go.sum)
 	@mkdir -p .peers/ferretdb/bin
-	@GOBIN="$(CURDIR)/.peers/ferretdb/bin" CGO_ENABLED=0 \
-		go install github.com/FerretDB/FerretDB/cmd/ferretdb@$(FERRETDB_VERSION)
+	@cd $(FERRETDB_MAIN) && GOBIN="$(CURDIR)/.peers/ferretdb/bin" CGO_ENABLED=0 go install -buildvcs=false .

@@ -16,7 +16,7 @@ from aind_pipelines_tests.counts import SOAK
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-_PASSED_ON = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "CI", "PYTHONPATH", "PYTEST_VERSION"}
+_PASSED_ON = {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "CI", "PYTEST_VERSION"}
 _PREFIXES = (
     "DOCDB_CONTRACT_URI",
     "AIND_PIPELINES_RECORDS",
@@ -29,8 +29,10 @@ _PREFIXES = (
 def _isolate() -> None:
     """Keep an allow-list of the environment, and give the tests an empty home directory of their own."""
     for name in list(os.environ):
-        if name not in _PASSED_ON and not name.startswith(_PREFIXES):
+        if name not in _PASSED_ON | {"PYTHONPATH"} and not name.startswith(_PREFIXES):
             del os.environ[name]
+    if "PYTHONPATH" in os.environ:  # where the package is not installed, it is found through this alone
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     home = tempfile.mkdtemp(prefix="aind-tests-home-")
     os.environ.update(
         HOME=home,

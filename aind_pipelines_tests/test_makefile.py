@@ -15,10 +15,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TARGET = ".venv/.lab-installed"
 
-# Answers the version and module checks, makes an "environment" whose python is this script again, and installs.
+# Says its version, answers the other checks, makes an "environment" whose python is this script again, and installs.
 _PYTHON = """#!/bin/sh
 echo "$*" >>"$NOTES"
+env | grep "^PYTHON[A-Z]" >>"$NOTES"
 case "$1 $2" in
+    "-c import sys; print"*) [ -z "$DOES_NOT_RUN" ] || exit 127; echo "${VERSION:-3.12}";;
     "-m venv") [ -z "$NO_VENV" ] || exit 1; mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
     "-m pip") [ "$3" != install ] || sleep "${INSTALL_SECONDS:-0}"; exit "${PIP_EXIT:-0}";;
 esac
@@ -125,3 +127,51 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(checkout: Checkout) -
     assert code == 2
     assert "could not be created" in output
     assert not (checkout.folder / ".venv").exists()
+
+
+def test_a_python_that_does_not_run_is_not_called_one_without_venv(checkout: Checkout) -> None:
+    code, output = checkout.make(TARGET, DOES_NOT_RUN="1")
+    assert code == 2
+    assert "does not run" in output
+    assert "venv module" not in output
+
+
+def test_a_python_of_another_version_is_refused_by_name(checkout: Checkout) -> None:
+    code, output = checkout.make(TARGET, VERSION="3.10")
+    assert code == 2
+    assert f"{checkout.folder.parent / 'python'} is Python 3.10" in output
+    assert not (checkout.folder / ".venv").exists()
+
+
+def test_what_the_callers_shell_tells_python_reaches_none(checkout: Checkout) -> None:
+    said = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
+    assert checkout.make(TARGET, **said)[0] == 0
+    assert checkout.asked("-m pip install") == 1
+    assert [name for name in said if checkout.asked(f"{name}=")] == []
+
+
+def test_clean_removes_a_lab_and_nothing_else(checkout: Checkout) -> None:
+    lab, other = checkout.folder / ".lab", checkout.folder / "a person's own"
+    for folder, name in ((lab, "lab.json"), (other, "thesis.tex")):
+        folder.mkdir()
+        (folder / name).touch()
+    code, output = checkout.make("clean", f"HOME_DIR={other}")
+    assert code == 2
+    assert f"{other} holds no lab" in output
+    assert checkout.make("clean", HOME_DIR=str(other))[0] == 0
+    assert (other / "thesis.tex").exists()
+    assert not lab.exists()
+    assert checkout.make("clean")[0] == 0
+
+
+def test_a_python_of_the_callers_shell_is_not_taken(checkout: Checkout) -> None:
+    done = subprocess.run(
+        ["make", "-s", "--no-print-directory", "print-python"],
+        cwd=checkout.folder,
+        env={"PATH": os.environ["PATH"], "PYTHON": "/nonexistent/python2"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "python3" in done.stdout

@@ -8,6 +8,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from benchmarks.environment import isolated
+
 NAMES = ("docdb", "lab")
 _SIZED = ("docdb",)
 
@@ -22,7 +24,8 @@ def main() -> int:
     options = {"records": arguments.records} if arguments.records is not None else {}
     if options and arguments.name not in _SIZED:
         parser.error(f"--records says nothing to {arguments.name}")
-    rows = importlib.import_module(f"benchmarks.{arguments.name}").measure(**options)
+    with isolated():
+        rows = importlib.import_module(f"benchmarks.{arguments.name}").measure(**options)
     if arguments.json:
         print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
     else:
@@ -33,4 +36,5 @@ def main() -> int:
     return 0 if all(row.ok for row in rows) else 1
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from benchmarks.front import Traffic, front
 
 
 @contextmanager
-def https_front(url: str, folder: Path) -> Iterator[tuple[int, Path]]:
+def https_front(url: str, folder: Path, traffic: Traffic | None = None) -> Iterator[tuple[int, Path]]:
     """Terminate TLS for ``https://localhost:<port>``; gives the port and the certificate to trust."""
     trusted, private = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, private)
-    target = urlsplit(url)
-    address = (str(target.hostname), int(target.port or 80))
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:  # closed: the measurement is over
-                return
-            with contextlib.suppress(OSError):  # a caller that does not finish its handshake
-                outer = context.wrap_socket(plain, server_side=True)
-                inner = socket.create_connection(address)
-                for pair in ((outer, inner), (inner, outer)):
-                    threading.Thread(target=_pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1], trusted
-    finally:
-        listener.close()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while chunk := source.recv(1 << 18):
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:  # either side hung up: the other learns it from its closed socket
-        sink.close()
+    with front(url, traffic, wrapped=lambda plain: context.wrap_socket(plain, server_side=True)) as port:
+        yield port, trusted
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -81,8 +80,7 @@ def _uss(status: dict[str, object]) -> float:
 
 def _cpu_seconds(code: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
 

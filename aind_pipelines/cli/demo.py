@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aind_pipelines.lab.home import LabHome
 
 
+_UI_PORT = 3000
 _NEEDED_BYTES = 64 * 2**20
 """Free disk space below which a run would stop half-way."""
 
@@ -60,6 +61,10 @@ def demo(
     records = records.resolve() if records is not None else None
     if records is not None:
         require_records(records)
+    if ui:
+        from aind_pipelines.lab.dagster_ui import require_free
+
+        require_free(_UI_PORT)
     started = time.monotonic()
     messages = Console(stderr=True)
     lab_home = open_home(home)
@@ -79,7 +84,7 @@ def demo(
         if ui and ok:
             from aind_pipelines.cli.dev import serve_ui
 
-            serve_ui(lab_home, 3000)
+            serve_ui(lab_home, _UI_PORT)
     finally:
         control.leave(lab_home)
     if ok and not ui:

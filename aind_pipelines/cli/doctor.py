@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from aind_pipelines.cli.diagnosis import Connection, Setting
 
 _MARKS = {"good": "[green]good[/]", "bad": "[red]bad[/]", "not configured": "[dim]not configured[/]"}
+_PIPE_WIDTH = 400
 
 
 @click.command()
@@ -40,15 +43,23 @@ def doctor(as_json: bool) -> int:
 def _print(settings: list[Setting], connected: list[Connection]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
-    table = Table("setting", "value", "origin", title="Settings", title_justify="left")
+    if not console.is_terminal:  # in a file or a pipe each row is one line
+        console = Console(width=_PIPE_WIDTH)
+    table = _table("Settings", "setting", "value", "origin")
     for setting in settings:
         value = escape(setting.value) if setting.value else "[dim]not set[/]"
-        table.add_row(setting.name, value, f"[dim]{setting.origin}[/]")
+        table.add_row(setting.name, value, f"[dim]{escape(setting.origin)}[/]")
     console.print(table)
-    table = Table("connection", "state", "what it says", "next step", title="Connections", title_justify="left")
+    table = _table("Connections", "connection", "state", "what it says", "next step")
     for row in connected:
         table.add_row(row.name, _MARKS[row.state], escape(row.detail), escape(row.next_step))
     console.print(table)
+
+
+def _table(title: str, *headings: str) -> Table:
+    """A table that breaks long words rather than cutting them: a name, a path, a reason must be readable whole."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(heading, overflow="fold") for heading in headings), title=title, title_justify="left")

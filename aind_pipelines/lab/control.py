@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aind_pipelines.lab import environment
-from aind_pipelines.lab.home import HOST, HomeInUse, LabError, LabHome
+from aind_pipelines.lab.home import HOST, OPTIONS, HomeInUse, LabError, LabHome
 from aind_pipelines.lab.processes import Recorded, tail
 from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
 
@@ -351,10 +351,10 @@ def _wait_until_ready(home: LabHome, deadline: float) -> None:
 
 def _require_same_externals(home: LabHome, docdb_uri: str | None, postgres_url: str | None) -> None:
     home.reload()
-    for service, wanted, option in (("docdb", docdb_uri, "--docdb-uri"), ("postgres", postgres_url, "--postgres-url")):
+    for service, wanted in (("docdb", docdb_uri), ("postgres", postgres_url)):
         if wanted is not None and home.external.get(service) != wanted:
             raise LabError(
-                f"The lab in {home.root} is up with another {service} than {option} names. "
+                f"The lab in {home.root} is up with another {service} than {OPTIONS[service]} names. "
                 f"Stop it first: aind-pipelines lab down --home {home.root}"
             )
 

@@ -79,9 +79,13 @@ def isolated(home: LabHome, caller: Mapping[str, str] | None = None) -> dict[str
 def enter(home: LabHome) -> None:
     """Replace this process's environment by the lab's, for commands that work on the lab in their own process.
 
-    Before there is a lab in `home`, only what was the caller's goes; `control.ensure_up` then brings the rest.
+    Before there is a lab in `home`, only what was the caller's goes; `control.ensure_up` then brings the rest. What
+    is imported from here on does not come from the caller's ``PYTHONPATH`` either.
     """
     environment = isolated(home) if home.exists else inherited() | home.places()
+    theirs = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    theirs -= {Path(folder) for folder in (_checkout(),) if folder}
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in theirs]
     os.environ.clear()
     os.environ.update(environment)
 

@@ -38,6 +38,8 @@ SERVICES = (
     "metadata_service",
     "code_ocean",
 )
+OPTIONS = {"docdb": "--docdb-uri", "postgres": "--postgres-url"}
+"""The command-line option that puts somebody else's server in the place of a service."""
 _FORMAT = 1
 _NEEDED_BYTES = 256 * 2**20
 _KNOWN_ENTRIES = frozenset(

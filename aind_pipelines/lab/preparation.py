@@ -2,13 +2,14 @@
 
 Run as ``python -m aind_pipelines.lab.preparation --home DIR`` by the supervisor once Postgres answers. It is a
 process of its own so that the supervisor stays small: what it imports goes when it ends. Doing it again changes
-nothing.
+nothing. With ``--docdb`` it only makes sure that somebody else's DocDB can be used.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from typing import LiteralString
 
@@ -16,15 +17,18 @@ import psycopg
 from psycopg import sql
 
 from aind_pipelines.clients.errors import ServiceError
-from aind_pipelines.lab.home import HomeError, LabHome, Postgres, write_private
+from aind_pipelines.lab.home import OPTIONS, HomeError, LabHome, Postgres, write_private
 from aind_pipelines.lab.postgres import SUPERUSER
 from aind_pipelines.settings import Policy
+
+_PATIENCE = 5
+"""Seconds within which a database server must answer."""
 
 
 def _connect(server: Postgres, database: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(
         server.url("postgresql", database),
-        connect_timeout=10,
+        connect_timeout=_PATIENCE,
         autocommit=True,
         application_name="aind-pipelines lab",
     )
@@ -81,8 +85,9 @@ def ensure_databases(home: LabHome) -> None:
                 ensure_database(connection, dagster.database)
         except psycopg.Error as error:
             raise HomeError(
-                f"The external Postgres at {ours.host}:{ours.port} cannot be used: {_brief(error)}. It needs the "
-                f"database {ours.database!r}, and {dagster.database!r} for Dagster (or a role that may create it)."
+                f"The external Postgres at {ours.host}:{ours.port}, which {OPTIONS['postgres']} names, "
+                f"cannot be used: {_brief(error)}. It needs the database {ours.database!r}, and {dagster.database!r} "
+                "for Dagster (or a role that may create it)."
             ) from None
         return
     superuser = Postgres(ours.host, ours.port, SUPERUSER, home.secrets["postgres_password"], "postgres")
@@ -94,7 +99,34 @@ def ensure_databases(home: LabHome) -> None:
         ensure_database(connection, dagster.database, dagster.user)
 
 
-def _brief(error: psycopg.Error) -> str:
+def require_docdb(home: LabHome) -> None:
+    """Log in to the external DocDB and read from it.
+
+    Raises:
+        HomeError: That does not go; the message says why.
+    """
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    docdb, sources = home.docdb(), Policy().docdb.sources
+    limit = _PATIENCE * 1000
+    try:
+        with MongoClient[dict[str, object]](
+            docdb.uri, serverSelectionTimeoutMS=limit, connectTimeoutMS=limit, socketTimeoutMS=2 * limit
+        ) as client:
+            for source in sources:
+                client[source.database][source.collection].find_one({}, {"_id": 1})
+    except (PyMongoError, ValueError) as error:
+        # What follows is the server's whole answer, or the state of every member.
+        cause = re.split(r"\.?, full error: | \(configured timeouts:|, Timeout: ", _brief(error))[0]
+        raise HomeError(
+            f"The external DocDB at {home.url('docdb')}, which {OPTIONS['docdb']} names, cannot be used: {cause}. "
+            f"It needs a user who may read and write the databases "
+            f"{' and '.join(source.database for source in sources)}."
+        ) from None
+
+
+def _brief(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
@@ -177,8 +209,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="preparation", description="databases, schema and configuration of a lab")
     parser.add_argument("--home", required=True, help="the lab's home")
-    home = LabHome(parser.parse_args(arguments).home)
+    parser.add_argument("--docdb", action="store_true", help="only try the external DocDB")
+    options = parser.parse_args(arguments)
+    home = LabHome(options.home)
     try:
+        if options.docdb:
+            require_docdb(home)
+            return 0
         write_configuration(home)
         ensure_databases(home)
         migrate(home.postgres().url())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aind_pipelines.lab import environment, probes
-from aind_pipelines.lab.home import HOST, HomeError, LabHome, write_private
+from aind_pipelines.lab.home import HOST, OPTIONS, HomeError, LabHome, write_private
 from aind_pipelines.lab.postgres import SUPERUSER, Cluster
 
 
@@ -60,6 +60,7 @@ class ServiceSpec:
         before: Step before each start.
         after: Step when it answers for the first time; it is ready when that is done.
         deadline: Seconds from start to ready.
+        option: What named it on the command line, when it is somebody else's.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ServiceSpec:
     before: Step | None = None
     after: Step | None = None
     deadline: float = 60.0
+    option: str = ""
 
     @property
     def external(self) -> bool:
@@ -161,7 +163,7 @@ def _postgres(home: LabHome) -> ServiceSpec:
 
     if "postgres" in home.external:
         probe = probes.tcp(server.host, server.port)
-        return ServiceSpec("postgres", home.url("postgres"), probe, after=prepare, deadline=20.0)
+        return ServiceSpec("postgres", home.url("postgres"), probe, after=prepare, option=OPTIONS["postgres"])
     cluster = Cluster(home)
     own_environment = cluster.environment(environment.inherited())
 
@@ -191,7 +193,12 @@ def _postgres(home: LabHome) -> ServiceSpec:
 def _docdb(home: LabHome) -> ServiceSpec:
     docdb = home.docdb()
     if "docdb" in home.external:
-        return ServiceSpec("docdb", home.url("docdb"), probes.tcp(*docdb.hosts[0]), deadline=20.0)
+
+        async def log_in(run: Runner) -> None:
+            await run([sys.executable, "-m", "aind_pipelines.lab.preparation", "--home", str(home.root), "--docdb"])
+
+        probe = probes.tcp(*docdb.hosts[0])
+        return ServiceSpec("docdb", home.url("docdb"), probe, after=log_in, option=OPTIONS["docdb"])
     port = home.ports["docdb"]
     return ServiceSpec(
         "docdb",

@@ -42,6 +42,8 @@ Report = Callable[[dict[str, Any]], None]
 CRASH_WINDOW = 60.0
 CRASH_LIMIT = 5
 """A service that crashes more often than this within `CRASH_WINDOW` seconds is left down."""
+EXTERNAL_PATIENCE = 5.0
+"""Seconds in which a server that is somebody else's must take a connection."""
 _STOP_GRACE = 3.0
 _PROBE_EVERY = 0.05
 _TICK = 1.0
@@ -333,17 +335,42 @@ class Supervisor:
                 spec.stop_signal,
                 spec.demote,
             )
-        await self._becomes_ready(service, deadline, log_start)
+        if spec.external:
+            await self._answers(spec)
+        else:
+            await self._becomes_ready(service, deadline, log_start)
         if spec.after is not None and not service.was_ready:
             await spec.after(run_step)
         service.was_ready = True
         self._set(service, Health.READY)
 
+    @staticmethod
+    async def _answers(spec: ServiceSpec) -> None:
+        """Wait for a server that is somebody else's.
+
+        Raises:
+            StepFailed: Nobody answers there.
+        """
+        deadline = time.monotonic() + EXTERNAL_PATIENCE
+        while True:
+            try:
+                await spec.probe()
+            except NotReady as error:
+                if time.monotonic() > deadline:
+                    raise StepFailed(
+                        f"at {spec.url}, which {spec.option} names, cannot be reached: {error}. "
+                        f"Check {spec.option}, and that the server is up and can be reached from here."
+                    ) from None
+            else:
+                return
+            await asyncio.sleep(_PROBE_EVERY * 4)
+
     async def _becomes_ready(self, service: _Service, deadline: float, log_start: int) -> None:
         spec, child = service.spec, service.child
+        assert child is not None
         log = self.home.log(spec.name)
         while True:
-            if child is not None and child.ended.is_set():
+            if child.ended.is_set():
                 raise StepFailed(f"{child.ending} before it was ready{_quoted(tail(log, start=log_start))}")
             try:
                 await spec.probe()
@@ -353,13 +380,10 @@ class Supervisor:
                         f"not ready within {spec.deadline:g} s ({error}){_quoted(tail(log, start=log_start))}"
                     ) from None
             else:
-                if child is None or not child.ended.is_set():
+                if not child.ended.is_set():
                     return
-            if child is not None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(child.ended.wait(), _PROBE_EVERY)
-            else:
-                await asyncio.sleep(_PROBE_EVERY * 4)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.ended.wait(), _PROBE_EVERY)
 
     async def _stays_up(self, service: _Service) -> None:
         """Wait for the end of the program, which is always a crash: a wanted end cancels this.

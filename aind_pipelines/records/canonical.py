@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from aind_pipelines.records.findings import Finding
+from aind_pipelines.records.nesting import DEEPEST, too_deep
 
 UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 """What no Postgres text can hold: the NUL character and halves of surrogate pairs."""
 
 REPLACEMENT = "\ufffd"
 
-_DEEPEST = 200
 # Python itself writes no larger integer as decimal text.
 _LARGEST = 10**4300
 # Numbers whose text JSONB would change: a large power of ten and the negative zero.
@@ -50,7 +50,7 @@ _MESSAGES = {
     "nul_character": "The text holds characters that Postgres cannot store; each is replaced by U+FFFD.",
     "number_not_finite": "The number is not finite, which JSON cannot say; it is stored as text.",
     "number_too_large": "The number has more than 4,300 digits; it is stored as hexadecimal text.",
-    "nested_too_deeply": f"The record is nested more than {_DEEPEST} levels deep; what lies deeper is left out.",
+    "nested_too_deeply": f"The record is nested more than {DEEPEST} levels deep; what lies deeper is left out.",
     "key_replaced": "A key is no text that can be stored; it is written differently.",
     "type_unknown": "The value has a type that JSON does not have; it is stored as its text.",
 }
@@ -70,11 +70,11 @@ def canonicalise(record: object) -> Canonical:
     """
     try:
         text = _dump(record)
-        text.encode()
+        deep = too_deep(text.encode())
     except (ValueError, TypeError, OverflowError, RecursionError):
         # Not finite, a half surrogate, keys of mixed types, too deep, or a date that has no UTC.
         return _replaced(record)
-    if "\\u0000" in text or _restyled_number(text):
+    if deep or "\\u0000" in text or _restyled_number(text):
         return _replaced(record)
     return Canonical(text, record)
 
@@ -159,7 +159,7 @@ def _storable_float(value: float, path: str, oddities: dict[str, str]) -> float 
 def _storable_mapping(
     value: Mapping[Any, Any], path: str, depth: int, oddities: dict[str, str]
 ) -> dict[str, Any] | None:
-    if depth >= _DEEPEST:
+    if depth >= DEEPEST:
         oddities.setdefault("nested_too_deeply", path)
         return None
     result: dict[str, Any] = {}
@@ -174,7 +174,7 @@ def _storable_mapping(
 
 
 def _storable_list(value: Iterable[Any], path: str, depth: int, oddities: dict[str, str]) -> list[Any] | None:
-    if depth >= _DEEPEST:
+    if depth >= DEEPEST:
         oddities.setdefault("nested_too_deeply", path)
         return None
     return [_storable(item, f"{path}.{index}", depth + 1, oddities) for index, item in enumerate(value)]

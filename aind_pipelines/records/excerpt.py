@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from aind_pipelines.records.nesting import too_deep
+
 _WHOLE = frozenset(
     {
         "_id", "name", "location", "schema_version", "object_type", "created", "_created", "last_modified",
@@ -40,9 +42,9 @@ def excerpt(text: bytes) -> dict[str, Any] | None:
 
     Returns:
         A record of which `normalise` says the same as of the whole one; None when the whole one must be read, since
-        it holds, or may hold, what Postgres cannot store or what takes hundreds of digits to write.
+        it holds, or may hold, what Postgres cannot store, hundreds of levels, or numbers of hundreds of digits.
     """
-    if b"\\u0000" in text:  # Postgres stores no NUL
+    if b"\\u0000" in text or too_deep(text):  # Postgres stores no NUL
         return None
     outline = text.translate(_OUTLINE, b"+")
     if _MANY_DIGITS in outline or _LARGE_EXPONENT.search(outline):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Table, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.records.findings import Finding
@@ -83,6 +83,11 @@ class FindingsPass:
     def finish(self, connection: Connection) -> None:
         """End a pass that looked at the whole scope: resolve all in it that was not found again."""
         self._resolve(connection)
+
+    def standing_keys(self) -> Select[tuple[str]]:
+        """The keys of the findings that stand in the scope, as a query."""
+        table = self._table
+        return select(table.c.key).where(table.c.scope == self._scope, table.c.resolved_at.is_(None))
 
     def counts(self, connection: Connection) -> Counter[str]:
         """How many findings the pass found, by code."""

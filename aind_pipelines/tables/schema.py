@@ -386,3 +386,6 @@ VIEWS = (
     "assets_with_missing_source",
 )
 """Views in ``public``."""
+
+FUNCTIONS = ("docdb.content_hash(body jsonb)", "docdb.records_as_of(at timestamp with time zone)")
+"""SQL functions in our schemas, as Postgres writes their arguments."""

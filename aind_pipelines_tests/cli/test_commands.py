@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -57,11 +58,31 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_1() -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_demo_that_could_not_serve_its_ui_says_so_before_it_runs(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else's is as good
+            taken.bind(("127.0.0.1", 3000))
+            taken.listen()
+        result = run("demo", "--ui", "--home", str(tmp_path / "lab"))
+    assert result.returncode == 1
+    assert "3000" in result.stderr
+    assert not (tmp_path / "lab").exists()
+
+
 def test_doctor_with_nothing_set_says_what_to_set_and_is_content() -> None:
     result = run("doctor", "--json")
     assert result.returncode == 0, result.stdout
     assert result.stdout.count('"not configured"') >= 7
     assert "set DOC_DB_API_HOST" in result.stdout
+
+
+def test_doctor_in_a_pipe_cuts_no_name_and_no_reason() -> None:
+    missing = "/a/folder/that/is/not/there/" + "and/has/a/long/name/" * 5 + "policy.toml"
+    result = run("doctor", AIND_PIPELINES_CONFIG=missing, COLUMNS="80")
+    assert "METADATA_SERVICE_VERSION " in result.stdout
+    assert sum(missing in line for line in result.stdout.splitlines()) == 2  # the setting, and why it is bad
+    assert "…" not in result.stdout
 
 
 def test_doctor_names_a_bad_connection_and_masks_secrets() -> None:

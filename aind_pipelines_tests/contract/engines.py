@@ -102,12 +102,8 @@ def ferretdb(folder: Path) -> Iterator[str]:
     port = _free_port()
     data = folder / "data"
     data.mkdir()
-    command = [
-        str(FERRETDB), "--handler=sqlite", f"--sqlite-url=file:{data}/", f"--state-dir={folder}",
-        f"--listen-addr=127.0.0.1:{port}", "--debug-addr=-", "--telemetry=disable", "--log-level=WARN",
-    ]  # fmt: skip
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DO_NOT_TRACK": "1"}
-    with _running(command, port, folder / "log", environment):
+    with _running([str(FERRETDB), f"127.0.0.1:{port}", str(data)], port, folder / "log", environment):
         yield f"mongodb://127.0.0.1:{port}/?directConnection=true&retryWrites=false"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aind_pipelines_tests.end_to_end.conftest import ROOT, SESSIONS, STAGES, FirstDemo, Lab
+from aind_pipelines_tests.hostile import plant, started_by_the_callers_python
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -148,45 +149,10 @@ def test_a_postgres_that_is_killed_comes_back_and_the_next_demo_works(lab: Lab) 
 
 
 def test_nothing_of_the_callers_reaches_the_demo(lab: Lab, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / ".aws").mkdir(parents=True)
-    (home / ".aws" / "config").write_text("[default]\nregion = nowhere-1\nendpoint_url = http://127.0.0.1:9\n")
-    (home / ".aws" / "credentials").write_text("[default]\naws_access_key_id = stray\naws_secret_access_key = stray\n")
-    (home / ".netrc").write_text("default login stray password stray\n")
-    (home / ".netrc").chmod(0o600)
-    for folder in (home, tmp_path):
-        (folder / ".env").write_text("RDS_HOST=127.0.0.1\nRDS_PORT=9\nDOC_DB_API_HOST=http://127.0.0.1:9\n")
-    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
-    (tmp_path / "aind-pipelines.toml").write_text("[broken\n")
-    hostile = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "NETRC": str(home / ".netrc"),
-        "AWS_PROFILE": "stray",
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
-        "AWS_SESSION_TOKEN": "stray",
-        "RDS_HOST": "stray.invalid",
-        "RDS_USERNAME": "stray",
-        "PGHOST": "stray.invalid",
-        "PGSSLMODE": "verify-full",
-        "PGSERVICE": "stray",
-        "DOC_DB_HOST": "stray.invalid",
-        "NBANK_REGISTRY": "http://127.0.0.1:9/neurobank/",
-        "CODE_OCEAN_API_TOKEN": "cop_stray",
-        "COP_TOKEN": "cop_stray",
-        "METADATA_SERVICE_URL": "http://127.0.0.1:9",
-        "AIND_PIPELINES_CONFIG": str(tmp_path / "aind-pipelines.toml"),
-        "DAGSTER_HOME": str(tmp_path),
-        "HTTP_PROXY": "http://127.0.0.1:9",
-        "http_proxy": "http://127.0.0.1:9",
-        "ALL_PROXY": "http://127.0.0.1:9",
-        "DJANGO_SETTINGS_MODULE": "stray",
-        "REQUESTS_CA_BUNDLE": str(tmp_path / "none.pem"),
-    }
-    result = lab.demo(environment=hostile, cwd=tmp_path)
+    result = lab.demo(environment=plant(tmp_path), cwd=tmp_path)
     assert result.returncode == 0, result.stderr + result.stdout
     assert "Nothing changed" in result.stdout
+    assert len(started_by_the_callers_python(tmp_path)) == 1  # the command itself
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

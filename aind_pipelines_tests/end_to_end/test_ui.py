@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import psycopg
 import pytest
 import requests
 
@@ -139,10 +141,27 @@ def test_an_edit_in_docdb_reaches_the_mirror_with_nobodys_hand(lab: Lab, ui: UI)
     assert "SUCCESS" in {tick["status"] for tick in state["ticks"]}
 
 
-def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path: Path) -> None:
+@contextmanager
+def _daemon(lab: Lab, location: Path) -> Iterator[None]:
+    """The daemon alone, on a code location of its own."""
     from aind_pipelines.lab.environment import isolated
     from aind_pipelines.lab.home import LabHome
 
+    daemon = subprocess.Popen(
+        [Path(sys.executable).with_name("dagster-daemon"), "run", "-f", location],
+        env={**isolated(LabHome(lab.home)), "PYTHONPATH": str(ROOT)},
+        cwd=lab.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        daemon.wait(60)
+
+
+def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path: Path) -> None:
     location = tmp_path / "every_minute.py"
     location.write_text(
         "from aind_pipelines.definitions import build_defs\n\ndefs = build_defs(manifest_cron='* * * * *')\n"
@@ -151,20 +170,86 @@ def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path:
         records.insert_one(
             {"_id": "to-be-deleted", "object_type": "Metadata", "_last_modified": "2020-01-01T00:00:00Z"}
         )
-        daemon = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster-daemon"), "run", "-f", location],
-            env={**isolated(LabHome(lab.home)), "PYTHONPATH": str(ROOT)},
-            cwd=lab.home,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+        with _daemon(lab, location):
             query = "select count(*) from docdb.records where id = 'to-be-deleted'"
             _until(lambda: lab.sql(query) == [(1,)], 240)
             records.delete_one({"_id": "to-be-deleted"})
             _until(lambda: lab.sql(query) == [(0,)], 240)
-        finally:
-            daemon.send_signal(signal.SIGINT)
-            daemon.wait(60)
     ended = "select count(*) from docdb.record_versions where id = 'to-be-deleted' and valid_to is not null"
     assert lab.sql(ended) == [(1,)]
+
+
+def _dagster(lab: Lab, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Serialised values of Dagster's own storage, which knows ticks and cursors while no daemon runs."""
+    import dagster._core.scheduler.instigation  # noqa: F401 - makes them known to `deserialize_value`
+
+    from aind_pipelines.lab.home import LabHome
+
+    password = LabHome(lab.home).secrets["dagster_password"]
+    host, port = lab.environment["PGHOST"], lab.environment["PGPORT"]
+    with psycopg.connect(
+        host=host, port=port, user="dagster", password=password, dbname="dagster", autocommit=True
+    ) as connection:
+        return connection.execute(query, parameters).fetchall()
+
+
+def _sensor_ticks(lab: Lab, location: Path, since: datetime) -> list[Any]:
+    """The ended ticks of the sensor on this code location, oldest first."""
+    bodies = _dagster(
+        lab,
+        "select tick_body from job_ticks join instigators using (selector_id) where timestamp >= %s "
+        "and instigator_body like '%%docdb_changes%%' and strpos(instigator_body, %s) > 0 order by job_ticks.id",
+        since.replace(tzinfo=None),
+        location.name,
+    )
+    ticks: list[Any] = [dg.deserialize_value(body) for (body,) in bodies]
+    return [tick for tick in ticks if tick.status.value != "STARTED"]
+
+
+def _sensor_cursor(lab: Lab, location: Path) -> str | None:
+    """What the sensor on this code location remembers."""
+    query = "select instigator_body from instigators where strpos(instigator_body, %s) > 0"
+    states: list[Any] = [dg.deserialize_value(body) for (body,) in _dagster(lab, query, location.name)]
+    (cursor,) = [state.instigator_data.cursor for state in states if state.instigator_name == "docdb_changes"]
+    assert cursor is None or isinstance(cursor, str)
+    return cursor
+
+
+def test_an_outage_of_docdb_fails_the_ticks_and_they_go_on_where_they_were_after_it(lab: Lab, tmp_path: Path) -> None:
+    location = tmp_path / "every_few_seconds.py"
+    location.write_text(
+        "from aind_pipelines.definitions import build_defs\n"
+        "from aind_pipelines.sensors.metadata import docdb_changes\n\n"
+        "docdb_changes._min_interval = 5\n"
+        "defs = build_defs()\n"
+    )
+    mirrored = "select body->>'note' from docdb.records where record_version = 'v2' and id = %s"
+
+    def _ticks(since: datetime) -> list[Any]:
+        return _sensor_ticks(lab, location, since)
+
+    def edit(note: str) -> None:
+        modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        records.update_one({"_id": identity}, {"$set": {"note": note, "_last_modified": modified}})
+
+    with _records(lab) as records:
+        identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
+        try:
+            with _daemon(lab, location):
+                edit("before the outage")
+                _until(lambda: lab.sql(mirrored, identity) == [("before the outage",)], 240)
+                assert lab.command("lab", "down", "docdb_gateway", "--home", str(lab.home)).returncode == 0
+                cursor, began = _sensor_cursor(lab, location), datetime.now(UTC)
+                edit("during the outage")
+                failed = _until(lambda: [tick for tick in _ticks(began) if tick.status.value == "FAILURE"], 240)
+        finally:
+            assert lab.command("lab", "up", "docdb_gateway", "--home", str(lab.home)).returncode == 0
+        assert "DocDB" in str(failed[0].error)
+        assert cursor is not None
+        assert _sensor_cursor(lab, location) == cursor
+        assert lab.sql(mirrored, identity) == [("before the outage",)]
+        with _daemon(lab, location):
+            _until(lambda: lab.sql(mirrored, identity) == [("during the outage",)], 240)
+    requested = [tick.run_ids for tick in _ticks(began) if tick.run_ids]
+    assert [len(run_ids) for run_ids in requested] == [1], "one run was asked for, once"
+    assert _sensor_cursor(lab, location) != cursor

@@ -90,6 +90,24 @@ def test_entering_replaces_the_whole_environment_of_a_process(home: LabHome, tmp
     assert "RDS_HOST" not in seen
 
 
+def test_what_is_imported_after_entering_does_not_come_from_the_callers_path(home: LabHome, tmp_path: Path) -> None:
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('a module of the caller was imported')")
+    program = (
+        "import sys; from aind_pipelines.lab import environment, home as homes;"
+        "environment.enter(homes.LabHome(sys.argv[1])); import colorsys; print(colorsys.__file__)"
+    )
+    paths = os.pathsep.join([os.path.relpath(tmp_path), str(Path(environment.__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", program, home.root],
+        env=HARMLESS | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.startswith(str(tmp_path))
+
+
 def test_a_shell_that_evaluates_the_exports_has_the_labs_values_and_keeps_its_home(home: LabHome) -> None:
     script = environment.exports(home) + 'exec "$0" -c "import json, os; print(json.dumps(dict(os.environ)))"\n'
     done = subprocess.run(

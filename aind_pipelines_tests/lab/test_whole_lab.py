@@ -16,8 +16,8 @@ import psutil
 import psycopg
 import pytest
 
-from aind_pipelines.lab import control, environment
-from aind_pipelines.lab.home import SERVICES, LabHome
+from aind_pipelines.lab import control, environment, preparation
+from aind_pipelines.lab.home import SERVICES, HomeError, LabHome
 from aind_pipelines.lab.supervisor import recorded_children
 
 pytestmark = pytest.mark.slow
@@ -231,6 +231,47 @@ def test_an_external_postgres_and_docdb_replace_the_labs_own(up: LabHome, tmp_pa
         )
     finally:
         control.stop(other)
+
+
+@pytest.mark.parametrize(
+    ("option", "address", "cause"),
+    [
+        ("--docdb-uri", "mongodb://u:canary@127.0.0.1:9/", "refuses connections"),
+        ("--postgres-url", "postgresql://u:canary@127.0.0.1:9/d", "refuses connections"),
+        ("--docdb-uri", "mongodb://docdb:canary@127.0.0.1:{docdb}/?authSource=admin", "Authentication failed"),
+    ],
+)
+def test_an_external_server_that_cannot_be_used_is_named_with_its_option_and_the_cause(
+    up: LabHome, tmp_path: Path, option: str, address: str, cause: str
+) -> None:
+    home = tmp_path / "other"
+    done = aind("lab", "up", option, address.format(**up.ports), "--home", str(home), check=False)
+    assert done.returncode == 1
+    assert f"which {option} names" in done.stderr
+    assert cause in done.stderr
+    assert "canary" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not control.is_up(LabHome(home))
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("mongodb://127.0.0.1:{docdb}/?directConnection=true", "authentication"),
+        ("mongodb://docdb:canary@127.0.0.1:{docdb}/?tls=true", "SSL handshake failed"),
+        ("mongodb://docdb:canary@127.0.0.1:{postgres}/", "connection closed"),
+        ("mongodb://docdb:canary@127.0.0.1:{docdb}/?replicaSet=other", "other"),
+    ],
+)
+def test_a_docdb_that_does_not_let_us_in_says_why_in_one_line(
+    up: LabHome, tmp_path: Path, address: str, cause: str
+) -> None:
+    home = LabHome(tmp_path / "other")
+    home.initialise(docdb_uri=address.format(**up.ports))
+    with pytest.raises(HomeError, match=f"(?i)which --docdb-uri names, cannot be used: .*{cause}") as refusal:
+        preparation.require_docdb(home)
+    assert "canary" not in str(refusal.value)
+    assert len(str(refusal.value)) < 500
 
 
 def test_staying_in_the_foreground_ends_with_ctrl_c(tmp_path: Path) -> None:

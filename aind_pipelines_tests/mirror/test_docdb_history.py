@@ -91,6 +91,19 @@ def test_a_clock_that_was_set_back_makes_no_overlap(engine: Engine) -> None:
         connection.execute(text("UPDATE docdb.record_versions SET valid_from = now() + interval '1 hour'"))
     ingest(engine, V1, [record(1, note="later")])
     check_history(engine)
+    with engine.connect() as connection:
+        query = text("SELECT count(*) FROM docdb.record_versions WHERE valid_to <= valid_from")
+        assert connection.execute(query).scalar_one() == 0
+
+
+def test_versions_meet_without_a_moment_between_them(engine: Engine) -> None:
+    for note in ("first", "second", "third"):
+        ingest(engine, V1, [record(1, note=note)])
+    with engine.connect() as connection:
+        rows = connection.execute(select(docdb_record_versions).order_by("valid_from")).mappings().all()
+    assert [row["valid_to"] for row in rows] == [*(row["valid_from"] for row in rows[1:]), None]
+    for row in rows:
+        assert as_of(engine, row["valid_from"]) == {("v1", "id-000001"): row["body"]}
 
 
 _CONTENTS = st.dictionaries(

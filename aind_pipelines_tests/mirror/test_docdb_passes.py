@@ -69,6 +69,9 @@ class MemorySource:
     def by_ids(self, ids: Sequence[Any]) -> Iterator[dict[str, Any]]:
         return self._give([self.records[identity] for identity in ids if identity in self.records])
 
+    def confirm_gone(self, ids: Sequence[str]) -> None:
+        assert not self.records.keys() & set(ids)
+
     def snapshot(self) -> dict[tuple[str, str], Any]:
         return {
             ("v2" if "object_type" in item else "v1", item["_id"]): copy.deepcopy(item)
@@ -132,6 +135,31 @@ def test_a_record_from_the_future_does_not_blind_the_ticks(engine: Engine, sourc
     assert known.modified == NOW - timedelta(days=1)
     source.put(record(71, last_modified=iso(datetime.now(UTC))))
     assert tick(engine, source).inserted == 1
+
+
+def test_ticks_keep_the_findings_about_shared_locations_true(engine: Engine, source: MemorySource) -> None:
+    def shared() -> list[tuple[str, str]]:
+        query = text(
+            "SELECT key, message FROM docdb.findings WHERE code = 'duplicate_location' AND resolved_at IS NULL"
+        )
+        with engine.connect() as connection:
+            return [(key, message) for key, message in connection.execute(query)]
+
+    update(engine, source)
+    there = source.records["id-000002"]["location"]
+    source.put(record(1, location=there, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert shared() == [(there, "2 records name it: id-000001, id-000002")]
+    with engine.begin() as connection:  # as if the tick had been killed before its end
+        connection.execute(text("DELETE FROM docdb.findings WHERE code = 'duplicate_location'"))
+    tick(engine, source)
+    assert [key for key, _ in shared()] == [there]
+    source.put(record(3, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert [key for key, _ in shared()] == [there]
+    source.put(record(1, last_modified=iso(NOW)))
+    tick(engine, source)
+    assert shared() == []
 
 
 @pytest.mark.parametrize("form", ["{:%Y-%m-%dT%H:%M:%S.%f}", "{:%Y-%m-%d %H:%M:%S}", "{:%Y-%m-%dT%H:%M:%S}+00:00"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +9,10 @@ import pytest
 from pymongo import MongoClient
 from sqlalchemy import Engine
 
-from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials, MetadataDbClient
-from aind_pipelines.mirror.docdb import CollectionSource, manifest, not_mirrored, tick, update
+from aind_pipelines.mirror.docdb import manifest, not_mirrored, tick, update
 from aind_pipelines_tests.clients.conftest import bastion, docdb, gateway, mongo
 from aind_pipelines_tests.clients.servers import Bastion, DocDBServer, Gateway
+from aind_pipelines_tests.mirror.sources import direct, rest
 from aind_pipelines_tests.mirror.test_docdb_history import as_of, check_history, clock, live, record
 
 __all__ = ["bastion", "docdb", "gateway", "mongo"]
@@ -25,30 +23,6 @@ OVERLAP = timedelta(minutes=10)
 
 def _iso(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@contextmanager
-def _rest(gateway: Gateway) -> Iterator[CollectionSource]:
-    with MetadataDbClient(host=gateway.url) as client:
-        yield CollectionSource(client, "metadata_index.data_assets", page_size=20)
-
-
-@contextmanager
-def _direct(docdb: DocDBServer, bastion: Bastion) -> Iterator[CollectionSource]:
-    credentials = DocumentDbSSHCredentials(
-        host="127.0.0.1",
-        port=docdb.port,
-        username=docdb.username,
-        password=docdb.password,
-        database="metadata_index",
-        collection="data_assets",
-        ssh_host="127.0.0.1",
-        ssh_port=bastion.port,
-        ssh_username=bastion.username,
-        ssh_password=bastion.password,
-    )
-    with DocumentDbSSHClient(credentials=credentials) as client:
-        yield CollectionSource(client, "metadata_index.data_assets", page_size=20)
 
 
 @pytest.mark.parametrize("transport", ["rest", "direct"])
@@ -64,7 +38,7 @@ def test_ticks_and_manifest_passes_follow_a_real_collection(
     collection.insert_many(
         [record(number, last_modified=_iso(NOW - timedelta(days=number + 1))) for number in range(60)]
     )
-    with _rest(gateway) if transport == "rest" else _direct(docdb, bastion) as source:
+    with rest(gateway.url) if transport == "rest" else direct(docdb, bastion) as source:
         assert not_mirrored(engine, source, overlap=OVERLAP) is None
         assert [name for name, _ in update(engine, source)] == ["full"]
         assert not_mirrored(engine, source, overlap=OVERLAP) == {}

@@ -111,6 +111,14 @@ def test_a_server_that_is_not_there_is_an_outage_and_the_password_is_not_told(em
         ("CREATE TABLE archive.mine (id int)", "table archive.mine is not in the models"),
         ("DROP VIEW public.findings", "view public.findings is missing"),
         ("COMMENT ON COLUMN public.subjects.sex IS 'x'", "column public.subjects.sex: comment"),
+        (
+            "DROP FUNCTION docdb.records_as_of",
+            "function docdb.records_as_of(at timestamp with time zone) is missing",
+        ),
+        (
+            "CREATE FUNCTION archive.mine(n int) RETURNS int LANGUAGE sql RETURN n",
+            "function archive.mine(n integer) is not in the models",
+        ),
     ],
 )
 def test_every_kind_of_drift_is_told(engine: Engine, change: str, told: str) -> None:

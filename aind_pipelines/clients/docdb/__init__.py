@@ -2,7 +2,7 @@
 
 from aind_pipelines.clients.docdb.credentials import DocumentDbSSHCredentials
 from aind_pipelines.clients.docdb.direct import DocumentDbSSHClient
-from aind_pipelines.clients.docdb.errors import BulkWriteFailed
+from aind_pipelines.clients.docdb.errors import BulkWriteFailed, RecordTooLarge
 from aind_pipelines.clients.docdb.helpers import (
     RecordNotFound,
     build_docdb_location_to_id_map,
@@ -37,6 +37,7 @@ __all__ = [
     "DocumentDbSSHCredentials",
     "MetadataDbClient",
     "RecordNotFound",
+    "RecordTooLarge",
     "SchemaDbClient",
     "build_docdb_location_to_id_map",
     "does_metadata_record_exist_in_docdb",

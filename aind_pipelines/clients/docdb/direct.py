@@ -128,10 +128,18 @@ class DocumentDbSSHClient:
     def collection(self) -> Collection[Record]:
         """The pymongo collection, for everything that pymongo can do; errors there are pymongo's own.
 
+        A value that Python cannot hold does not hide the records around it: a date outside of the years 1 to 9999
+        comes as `bson.datetime_ms.DatetimeMS`, a byte that is no UTF-8 as half of a surrogate pair.
+
         Raises:
             ServiceError: The client is not connected.
         """
-        return self.client[self.database_name][self.collection_name]
+        from bson.codec_options import CodecOptions, DatetimeConversion
+
+        options: CodecOptions[Record] = CodecOptions(
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
+        )
+        return self.client[self.database_name].get_collection(self.collection_name, codec_options=options)
 
     def start(self) -> None:
         """Connect, as entering the `with` block does.

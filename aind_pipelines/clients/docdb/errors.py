@@ -1,4 +1,4 @@
-"""What writing to DocDB raises beside the errors of every client."""
+"""What DocDB's clients raise beside the errors of every client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from aind_pipelines.clients.docdb.pages import SERVICE
 from aind_pipelines.clients.errors import ServiceError
 
 _SHOWN = 10
+
+
+class RecordTooLarge(ServiceError):
+    """A record is too large for the gateway to hand over.
+
+    Attributes:
+        identity: Its ``_id``.
+    """
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(
+            SERVICE,
+            f"the record with _id {identity!r} is too large for the gateway to hand over. Ask for some of its fields "
+            "(projection), or read it over the direct connection.",
+        )
+        self.identity = identity
 
 
 class BulkWriteFailed(ServiceError):

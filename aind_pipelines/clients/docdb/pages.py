@@ -25,6 +25,10 @@ NOT_TEXT: Query = {"_id": {"$not": {"$gte": ""}}}
 """Filter of the records whose ``_id`` is no text."""
 
 
+class OversizedRecord(dict[str, Any]):
+    """Stands, with its ``_id`` alone, for a record that is too large for the gateway to hand over."""
+
+
 _Item = TypeVar("_Item")
 _Item_co = TypeVar("_Item_co", covariant=True)
 
@@ -33,7 +37,10 @@ class PageSource(Protocol[_Item_co]):
     """What the walk needs of a transport; every answer is complete or an error."""
 
     def page(self, bound: Query) -> Sequence[_Item_co]:
-        """Some of the records, at least one if there is any, with ``_id`` in `bound`, lowest ``_id`` first."""
+        """Some of the records, at least one if there is any, with ``_id`` in `bound`, lowest ``_id`` first.
+
+        One that cannot be handed over is there as an `OversizedRecord`.
+        """
 
     def end(self, direction: int) -> list[Any]:
         """The lowest (1) or highest (-1) ``_id`` of all, or nothing."""
@@ -46,7 +53,7 @@ def id_of(record: Any) -> Any:
     """A record's ``_id``.
 
     Raises:
-        UnexpectedAnswer: It has none.
+        UnexpectedAnswer: It has none, or is no record.
     """
     if not isinstance(record, dict) or "_id" not in record:
         raise UnexpectedAnswer(SERVICE, "a record came without its _id.")

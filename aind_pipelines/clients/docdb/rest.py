@@ -8,15 +8,25 @@ and ``/v2/metadata_index`` both name the records of the second generation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
-from aind_pipelines.clients.docdb.errors import BulkWriteFailed
-from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, Query, Record, id_of, walk, with_id, with_id_shown
+from aind_pipelines.clients.docdb.errors import BulkWriteFailed, RecordTooLarge
+from aind_pipelines.clients.docdb.pages import (
+    NOT_TEXT,
+    SERVICE,
+    OversizedRecord,
+    Query,
+    Record,
+    id_of,
+    walk,
+    with_id,
+    with_id_shown,
+)
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -32,6 +42,8 @@ MAX_PAYLOAD_BYTES = 5_000_000
 """Half of what the gateway takes in one request, headers and all."""
 
 _VALUES_PER_REQUEST = 1000
+
+_Item = TypeVar("_Item")
 
 Sort = Mapping[str, int] | Sequence[tuple[str, int]]
 
@@ -110,13 +122,16 @@ class Client:
             after_id: Go on after this ``_id``.
 
         Raises:
+            RecordTooLarge: The gateway cannot hand a record over.
             UnexpectedAnswer: Pages are repeated or end too early.
             ServiceError: The gateway refused or cannot be reached: never an empty answer.
         """
         if page_size < 1:
             raise ValueError("page_size must be 1 or more.")
         shown, strip = with_id_shown(projection)
-        for record in walk(_Pages(self, filter, shown, page_size), after_id):
+        for record in walk(_Pages(self, filter, shown, page_size, self._read), after_id):
+            if isinstance(record, OversizedRecord):
+                raise RecordTooLarge(record["_id"])
             if strip:
                 del record["_id"]
             yield record
@@ -129,13 +144,14 @@ class Client:
         """Whole records as `iter_records` gives them, but as the gateway wrote them, unread.
 
         A page that is no strict JSON (``NaN``) is read all the same; its records come as `iter_records` has them.
+        A record too large for the gateway comes as an `OversizedRecord`.
 
         Raises:
             ServiceError: As `iter_records`.
         """
         if page_size < 1:
             raise ValueError("page_size must be 1 or more.")
-        return walk(_TextPages(self, filter, page_size), identify=_id_of_either)
+        return walk(_Pages(self, filter, None, page_size, self._texts), identify=_id_of_either)
 
     def retrieve_docdb_records(
         self,
@@ -222,32 +238,45 @@ class Client:
         Raises:
             ServiceError: As `iter_records`.
         """
-        answers = self._by_values(filter_key, filter_values, projection)
-        return [record for answer in answers for record in self._read(answer)]
+
+        def pages(query: Query, page_size: int) -> Iterator[Record]:
+            return self.iter_records(query, projection, page_size)
+
+        return list(self._by_values(filter_key, filter_values, projection, self._read, pages))
 
     def fetch_texts_by_ids(self, ids: Sequence[Any]) -> Iterator[RecordText | Record]:
         """The records with these ``_id``, in no particular order, as `iter_texts` gives them.
 
         Raises:
-            ServiceError: As `iter_records`.
+            ServiceError: As `iter_texts`.
         """
-        for answer in self._by_values("_id", ids, None):
-            yield from self._texts(answer)
+        return self._by_values("_id", ids, None, self._texts, self.iter_texts)
 
-    def _by_values(self, key: str, values: Sequence[Any], projection: Query | None) -> Iterator[requests.Response]:
-        """Answers of all records where `key` is one of `values`, as few as the gateway's limit on answers allows."""
+    def _by_values(
+        self,
+        key: str,
+        values: Sequence[Any],
+        projection: Query | None,
+        read: Callable[[requests.Response], Sequence[_Item]],
+        pages: Callable[[Query, int], Iterator[_Item]],
+    ) -> Iterator[_Item]:
         start, size = 0, _VALUES_PER_REQUEST
         while start < len(values):
-            stages: list[Query] = [{"$match": {key: {"$in": list(values[start : start + size])}}}]
+            part = list(values[start : start + size])
+            query = {key: {"$in": part}}
+            stages: list[Query] = [{"$match": query}]
             stages += [{"$project": dict(projection)}] if projection else []
             try:
                 answer = self._aggregated(stages)
             except _TooLarge:
-                if size == 1:
-                    raise
-                size //= 2
+                if len(part) > 1:
+                    size = len(part) // 2
+                    continue
+                # Pages may hold what one answer does not.
+                yield from pages(query, 1 if key == "_id" else DEFAULT_PAGE_SIZE)
+                start, size = start + 1, _VALUES_PER_REQUEST
             else:
-                yield answer
+                yield from read(answer)
                 start += size
 
     # --- writing --------------------------------------------------------------------------------------------------
@@ -445,7 +474,8 @@ class Client:
         from aind_pipelines.clients.http import place
 
         try:
-            return response.json()
+            # A byte that is no UTF-8 stays what it is, as half of a surrogate pair, and hides nothing around it.
+            return json.loads(response.content.decode("utf-8", "surrogateescape"))
         except ValueError:
             raise UnexpectedAnswer(
                 SERVICE,
@@ -576,44 +606,61 @@ class _TooLarge(ServiceError):
     """The gateway's limit on requests or answers (413)."""
 
 
-class _Pages:
-    """One filtered collection, as the keyset walk asks for it."""
+class _Pages(Generic[_Item]):
+    """One filtered collection, as the keyset walk asks for it; `read` takes the records out of an answer."""
 
-    def __init__(self, client: Client, query: Query | None, projection: Query | None, size: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        query: Query | None,
+        projection: Query | None,
+        size: int,
+        read: Callable[[requests.Response], Sequence[_Item]],
+    ) -> None:
         self._client = client
         self._query = query
         self._projection = projection
-        self._size = size
+        self._size = self._now = size
+        self._read = read
 
-    def page(self, bound: Query) -> list[Record]:
-        return self._client._find(with_id(self._query, bound), self._projection, {"_id": 1}, self._size)
+    def page(self, bound: Query) -> Sequence[_Item | OversizedRecord]:
+        try:
+            records: Sequence[_Item | OversizedRecord] = self._ask(bound, self._now)
+        except _TooLarge:
+            # The gateway cuts pages that hold more than it may give, so most likely the first record alone does.
+            records = self._first(bound)
+        else:
+            self._now = min(self._now * 2, self._size)
+        return records
+
+    def _ask(self, bound: Query, limit: int) -> Sequence[_Item]:
+        return self._read(self._client._found(with_id(self._query, bound), self._projection, {"_id": 1}, limit))
+
+    def _first(self, bound: Query) -> Sequence[_Item | OversizedRecord]:
+        """The first record alone, or what stands for it; then the walk goes on with pages that grow again."""
+        for found in self._client._find(with_id(self._query, bound), {"_id": 1}, {"_id": 1}, 1):
+            try:
+                # By its _id: another one may have become the first meanwhile.
+                records = self._ask({"$eq": id_of(found)}, 1)
+            except _TooLarge:
+                return [OversizedRecord(found)]
+            self._now = 1
+            return records
+        return []
 
     def end(self, direction: int) -> list[Any]:
-        return [record.get("_id") for record in self._client._find(self._query, {"_id": 1}, {"_id": direction}, 1)]
+        number = 0
+        for _ in range(2):  # one may come between the two requests
+            found = self._client._find(self._query, {"_id": 1}, {"_id": direction}, 1)
+            number = 0 if found else self._client.count(self._query)
+            if not number:
+                return [record.get("_id") for record in found]
+        raise UnexpectedAnswer(SERVICE, f"GET find gave no record, although {number:,} match. Repeat the read.")
 
-    def others(self) -> Iterator[Record]:
+    def others(self) -> Iterator[_Item]:
         stages: list[Query] = [{"$match": {"$and": [dict(self._query or {}), dict(NOT_TEXT)]}}]
         stages += [{"$project": dict(self._projection)}] if self._projection else []
-        yield from self._client.aggregate_docdb_records(stages)
-
-
-class _TextPages:
-    """Whole records of one filtered collection, as texts where they can be had."""
-
-    def __init__(self, client: Client, query: Query | None, size: int) -> None:
-        self._client = client
-        self._query = query
-        self._size = size
-        self._read = _Pages(client, query, None, size)
-
-    def page(self, bound: Query) -> Sequence[RecordText | Record]:
-        return self._client._texts(self._client._found(with_id(self._query, bound), None, {"_id": 1}, self._size))
-
-    def end(self, direction: int) -> list[Any]:
-        return self._read.end(direction)
-
-    def others(self) -> Iterator[Record]:
-        return self._read.others()
+        yield from self._read(self._client._aggregated(stages))
 
 
 def _id_of_either(record: RecordText | Record) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from re import Pattern
 from typing import Any
 
@@ -21,6 +22,7 @@ EVERYTHING = Span(b"", b"\xff")
 _RANGES = ("$gt", "$gte", "$lt", "$lte")
 _REGEX_SPECIAL = frozenset(".^$*+?{}[]\\|()")
 _MAX_BRANCHES = 100
+_FIRST_COUNT = 256
 
 Sort = Sequence[tuple[str, int]]
 
@@ -33,7 +35,7 @@ class Access:
         index: The index.
         spans: Ascending, without overlap; empty when nothing can match.
         exact: Whether every document in the ranges matches, so that the filter need not be applied.
-        entries: How many entries the ranges hold.
+        entries: How many entries the ranges hold, as far as they were counted.
     """
 
     index: Index
@@ -48,21 +50,26 @@ class Plan:
 
     Attributes:
         accesses: None: read the collection in natural order. One: walk it. Several: the union of them.
-        ordered: Whether walking the one access gives the order asked for (`descending`: from its end).
+        ordered: Whether this gives the order asked for (`descending`: from the end).
         exact: Whether everything found matches.
+        ids: The ranges of ``_id`` keys that hold every match, when the order is that of ``_id`` and the accesses have
+            another: their entries, few, are put in order before any document is read. Else None.
     """
 
     accesses: tuple[Access, ...] | None
     ordered: bool
     descending: bool = False
     exact: bool = False
+    ids: tuple[Span, ...] | None = None
 
 
-Counter = Callable[[Index, Sequence[Span]], int]
+Sizer = Callable[[Index, Sequence[Span]], int]
+Counter = Callable[[Index, Sequence[Span], int], int]
+"""Counts the entries of an index in some ranges, and stops at a number."""
 
 
 def plan(query: Mapping[str, Any], sort: Sort, limit: int, indexes: Sequence[Index], count: Counter) -> Plan:
-    """Choose a plan.
+    """Choose a plan; what it costs to choose grows with the cheapest way to answer, not with the collection.
 
     Args:
         query: The filter.
@@ -71,32 +78,74 @@ def plan(query: Mapping[str, Any], sort: Sort, limit: int, indexes: Sequence[Ind
         indexes: What the collection has.
         count: Counts the entries of an index in some ranges.
     """
-    options = _options(query, indexes, count)
-    best = min(options, key=lambda access: (access.entries, not access.exact), default=None)
-    if best is not None and not best.entries:
-        return Plan((best,), ordered=True, exact=best.exact)
-    union = None if best is not None else _union(query, indexes, count)
-    cheapest = math.inf if best is None else best.entries
-    if union is not None:
-        cheapest = sum(access.entries for access in union)
+    found = _cheapest(query, indexes, count)
+    cheapest = math.inf if found is None else _cost(found)
+    exact = found is not None and len(found) == 1 and found[0].exact
+    if found is not None and not cheapest:
+        return Plan(found, ordered=True, exact=exact)
     if sort:
-        walk = _sorted_walk(query, sort, indexes, options, count)
-        if walk is not None:
-            expected = walk.entries
-            if limit and walk.entries:
-                # Matches are taken to be spread evenly over the walk.
-                matches = min(cheapest, walk.entries) or 1
-                expected = min(expected, math.ceil(limit * walk.entries / matches))
-            if expected <= cheapest:
-                return Plan((walk,), ordered=True, descending=sort[0][1] < 0, exact=walk.exact)
-    if best is not None:
-        return Plan((best,), ordered=not sort, exact=best.exact)
-    if union is not None:
-        return Plan(union, ordered=not sort)
-    return Plan(None, ordered=not sort, exact=not query)
+        walk = _sorted_walk(query, sort, indexes)
+        if walk is not None and (found is None or _is_short(walk, limit, cheapest, count)):
+            return Plan((walk,), ordered=True, descending=sort[0][1] < 0, exact=walk.exact)
+    if found is None:
+        return Plan(None, ordered=not sort, exact=not query)
+    if sort and sort[0][0] == "_id":
+        return Plan(found, ordered=True, descending=sort[0][1] < 0, exact=exact, ids=_ids(query, indexes))
+    return Plan(found, ordered=not sort, exact=exact)
 
 
-def _options(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter) -> list[Access]:
+def _is_short(walk: Access, limit: int, cheapest: float, count: Counter) -> bool:
+    """Whether a walk in the order asked for ends no later than reading all matches and sorting them.
+
+    Matches are taken to be spread evenly over the walk, so that it ends after ``limit * length / matches`` entries.
+    """
+    longest = max(cheapest, cheapest**2 / limit if limit else 0)
+    return count(walk.index, walk.spans, math.floor(longest) + 1) <= longest
+
+
+def _ids(query: Mapping[str, Any], indexes: Sequence[Index]) -> tuple[Span, ...]:
+    own = (access.spans for access in _options(query, indexes, lambda *_: 0) if access.index.name == "_id_")
+    return next(own, (EVERYTHING,))
+
+
+def _cost(accesses: tuple[Access, ...]) -> int:
+    return sum(access.entries for access in accesses)
+
+
+def _cheapest(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter) -> tuple[Access, ...] | None:
+    """The accesses with the fewest entries, or None when no index helps."""
+    enough = _FIRST_COUNT
+    while True:  # no range is counted much further than the smallest one is long
+        candidates = _candidates(query, indexes, partial(_count_to, count, enough))
+        best = min(candidates, key=lambda found: (_cost(found), len(found), not found[0].exact), default=None)
+        if best is None or _cost(best) < enough:
+            return best
+        enough *= 8
+
+
+def _count_to(count: Counter, enough: int, index: Index, spans: Sequence[Span]) -> int:
+    return count(index, spans, enough)
+
+
+def _candidates(query: Mapping[str, Any], indexes: Sequence[Index], size: Sizer) -> list[tuple[Access, ...]]:
+    """Every way to find all matches: an index for one condition, or for every branch of an ``$or`` one of its own."""
+    found: list[tuple[Access, ...]] = [(access,) for access in _options(query, indexes, size)]
+    for path, operator, branches in conjuncts(query):
+        if path or operator != "$or" or len(branches) > _MAX_BRANCHES:
+            continue
+        union: tuple[Access, ...] = ()
+        for branch in branches:
+            ways = _candidates(branch, indexes, size)
+            if not ways:
+                break
+            union += min(ways, key=_cost)
+        else:
+            # What matches a branch need not match the rest of the filter.
+            found.append(tuple(replace(access, exact=False) for access in union))
+    return found
+
+
+def _options(query: Mapping[str, Any], indexes: Sequence[Index], size: Sizer) -> list[Access]:
     conditions = conjuncts(query)
     options = []
     for index in indexes:
@@ -109,37 +158,18 @@ def _options(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter)
             continue
         if index.multikey:
             # Different elements of an array may satisfy different conditions: one of them has to do.
-            spans, entries = min(((bound, count(index, bound)) for bound, _ in bounds), key=lambda pair: pair[1])
-            options.append(Access(index, spans, exact=False, entries=entries))
+            options += [Access(index, spans, exact=False, entries=size(index, spans)) for spans, _ in bounds]
             continue
-        spans = (EVERYTHING,)
-        for bound, _ in bounds:
+        spans = bounds[0][0]
+        for bound, _ in bounds[1:]:
             spans = _intersection(spans, bound)
         exact = len(bounds) == len(conditions) and all(exact for _, exact in bounds)
-        options.append(Access(index, spans, exact, count(index, spans)))
+        options.append(Access(index, spans, exact, size(index, spans)))
     return options
 
 
-def _union(query: Mapping[str, Any], indexes: Sequence[Index], count: Counter) -> tuple[Access, ...] | None:
-    """An access for every branch of an ``$or``, when each has one."""
-    for path, operator, branches in conjuncts(query):
-        if path or operator != "$or" or not isinstance(branches, list) or len(branches) > _MAX_BRANCHES:
-            continue
-        accesses = []
-        for branch in branches:
-            options = _options(branch, indexes, count)
-            if not options:
-                break
-            accesses.append(min(options, key=lambda access: access.entries))
-        else:
-            return tuple(accesses)
-    return None
-
-
-def _sorted_walk(
-    query: Mapping[str, Any], sort: Sort, indexes: Sequence[Index], options: Sequence[Access], count: Counter
-) -> Access | None:
-    """An index whose order is the one asked for, narrowed by the filter."""
+def _sorted_walk(query: Mapping[str, Any], sort: Sort, indexes: Sequence[Index]) -> Access | None:
+    """An index whose order is the one asked for, narrowed by the filter; its entries are not counted."""
     path, direction = sort[0]
     # Entries of one key are in the order of _id: a sort by a field and then by _id is an index's own order too.
     if len(sort) > 1 and path != "_id" and (len(sort) > 2 or sort[1] != ("_id", direction)):
@@ -147,18 +177,15 @@ def _sorted_walk(
     for index in indexes:
         if index.sparse or index.multikey or len(index.fields) > 1 or ".".join(index.fields[0]) != path:
             continue
-        known = next((access for access in options if access.index is index), None)
-        if known is not None:
-            return known
-        spans = _hull(query, index)
-        return Access(index, spans, exact=not query, entries=count(index, spans))
+        known = _options(query, [index], lambda *_: 0)
+        return known[0] if known else Access(index, _hull(query, index), exact=not query, entries=0)
     return None
 
 
 def _hull(query: Mapping[str, Any], index: Index) -> tuple[Span, ...]:
     """The one range that covers all branches of an ``$or`` on an index, such as a keyset page's condition."""
     for path, operator, branches in conjuncts(query):
-        if path or operator != "$or" or not isinstance(branches, list):
+        if path or operator != "$or":
             continue
         covered: list[Span] = []
         for branch in branches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as default
 from itertools import islice
@@ -15,7 +15,7 @@ from aind_pipelines.lab.docdb import fields, paths
 from aind_pipelines.lab.docdb.errors import INTERRUPTED_AT_SHUTDOWN, MAX_TIME_EXPIRED, CommandError
 from aind_pipelines.lab.docdb.matching import compile_filter
 from aind_pipelines.lab.docdb.planning import Access, Plan, Sort, plan
-from aind_pipelines.lab.docdb.store import Collection, Store, Stored
+from aind_pipelines.lab.docdb.store import CHUNK_ROWS, FIRST_CHUNK, Collection, Span, Store, Stored
 from aind_pipelines.lab.docdb.values import MISSING, key
 
 
@@ -109,7 +109,8 @@ class Questions:
         else:
             chosen = self.plan(collection, query)
             if chosen.exact and chosen.accesses is not None:
-                amount = chosen.accesses[0].entries
+                access = chosen.accesses[0]
+                amount = self._store.count_entries(access.index, access.spans)
             else:
                 return sum(1 for _ in self.find(collection, query, (), skip, limit, limits=limits))
         amount = max(0, amount - skip)
@@ -122,6 +123,11 @@ class Questions:
             for chunk in self._store.scan(collection, skip=skip):
                 limits.check()
                 yield from chunk
+            return
+        if chosen.ids is not None:
+            for seqs in self._seqs_by_id(chosen.accesses, chosen.ids, chosen.descending, skip):
+                limits.check()
+                yield from self._store.read(seqs)
             return
         seen: set[int] | None = None
         if len(chosen.accesses) > 1 or any(access.index.multikey for access in chosen.accesses):
@@ -138,6 +144,24 @@ class Questions:
                 seqs = [seq for seq in dict.fromkeys(seqs) if seq not in seen]
                 seen.update(seqs)
             yield seqs
+
+    def _seqs_by_id(
+        self, accesses: Sequence[Access], ids: Sequence[Span], descending: bool, skip: int
+    ) -> Iterator[list[int]]:
+        """What some accesses hold with an ``_id`` in the ranges, in the order of ``_id``, few at first."""
+        among = {
+            id_key: seq
+            for access in accesses
+            for chunk in self._store.entries(access.index, access.spans)
+            for id_key, seq in chunk
+            if any(span.low <= id_key < span.high for span in ids)
+        }
+        ranked = [among[id_key] for id_key in sorted(among, reverse=descending)]
+        size = FIRST_CHUNK
+        while skip < len(ranked):
+            yield ranked[skip : skip + size]
+            skip += size
+            size = min(size * 4, CHUNK_ROWS)
 
     def _sorted(self, found: Iterator[Stored], sort: Sort, limit: int) -> Iterator[Stored]:
         """Sort by keys alone, which are small, and read the documents again in that order."""

@@ -41,7 +41,10 @@ FILE_NAME = "docdb.sqlite3"
 MODIFIED_FIELDS = ("_last_modified", "last_modified")
 """The fields on which every collection is indexed without being asked: what ingest asks by, in both generations."""
 
-_CHUNK_ROWS = 256
+CHUNK_ROWS = 256
+FIRST_CHUNK = 16
+"""Most questions want few documents: chunks begin small, then grow."""
+
 _CHUNK_BYTES = 4 << 20
 _MAX_COMPOUND_KEYS = 10_000
 _SCHEMA = """
@@ -361,13 +364,8 @@ class Store:
             return True
 
     def drop_index(self, collection: Collection, index: Index) -> None:
-        """Remove an index; one that is kept without being asked is only hidden again."""
+        """Remove an index."""
         with self.writing():
-            path = next(iter(index.spec["key"]))
-            if len(index.fields) == 1 and path in MODIFIED_FIELDS and not index.unique and not index.sparse:
-                self._after_commit.append(lambda: setattr(index, "listed", False))
-                self._writer.execute("UPDATE indexes SET listed = 0 WHERE id = ?", (index.number,))
-                return
             self._writer.execute("DELETE FROM entries WHERE idx = ?", (index.number,))
             self._writer.execute("DELETE FROM indexes WHERE id = ?", (index.number,))
             collection.indexes = [known for known in collection.indexes if known is not index]
@@ -546,7 +544,7 @@ class Store:
             for seq, body in rows:
                 chunk.append(Stored(seq, RawBSONDocument(body, RAW)))
                 size += len(body)
-                if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+                if len(chunk) >= CHUNK_ROWS or size >= _CHUNK_BYTES:
                     break
             rows.close()
             if not chunk:
@@ -569,7 +567,7 @@ class Store:
             Chunks of (``_id`` key, sequence number).
         """
         statement = _DESCENDING if descending else _ASCENDING
-        first_chunk = 16  # most questions want few documents: begin small, then grow
+        chunk = FIRST_CHUNK
         for span in reversed(spans) if descending else spans:
             if skip:
                 size = self.count_entries(index, [span])
@@ -581,26 +579,25 @@ class Store:
             other = span.low if descending else span.high
             while True:
                 with self._readers.take() as connection:
-                    rows = connection.execute(
-                        statement, (index.number, *position, other, first_chunk, skip)
-                    ).fetchall()
+                    rows = connection.execute(statement, (index.number, *position, other, chunk, skip)).fetchall()
                 skip = 0
                 self.examined.entries += len(rows)
                 if rows:
                     position = (rows[-1][0], rows[-1][1])
                     yield [(id_key, seq) for _, id_key, seq in rows]
-                if len(rows) < first_chunk:
+                if len(rows) < chunk:
                     break
-                first_chunk = min(first_chunk * 4, _CHUNK_ROWS)
+                chunk = min(chunk * 4, CHUNK_ROWS)
 
-    def count_entries(self, index: Index, spans: Sequence[Span]) -> int:
-        """How many entries lie in the spans."""
+    def count_entries(self, index: Index, spans: Sequence[Span], enough: int | None = None) -> int:
+        """How many entries lie in the spans; counting stops at `enough`."""
         total = 0
         with self._readers.take() as connection:
             for span in spans:
+                most = -1 if enough is None else enough - total
                 total += connection.execute(
-                    "SELECT count(*) FROM entries WHERE idx = ? AND key >= ? AND key < ?",
-                    (index.number, span.low, span.high),
+                    "SELECT count(*) FROM (SELECT 1 FROM entries WHERE idx = ? AND key >= ? AND key < ? LIMIT ?)",
+                    (index.number, span.low, span.high, most),
                 ).fetchone()[0]
         return total
 

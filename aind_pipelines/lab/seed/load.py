@@ -397,10 +397,11 @@ def _prepare_archive(home: LabHome) -> None:
 
 # --- DocDB -----------------------------------------------------------------------------------------------------------
 
-_INDEXES = {
-    "metadata_index": ("name", "location", "subject.subject_id", "data_description.project_name", "last_modified"),
-    "metadata_index_v2": ("name", "location", "subject.subject_id", "data_description.project_name", "_last_modified"),
-}
+_DUPLICATE_KEY = 11000
+_INDEXES = (
+    "name", "location", "subject.subject_id", "data_description.project_name", "last_modified", "_last_modified",
+)  # fmt: skip
+"""Of both generations, whose records may have either spelling of the modified time."""
 
 
 def load_records(
@@ -427,10 +428,10 @@ def load_records(
         with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=int(patience * 1000)) as client:
             for database in DATABASES:
                 collection = client[database][COLLECTION]
-                for name in _INDEXES[database]:
+                for name in _INDEXES:
                     collection.create_index(name)
                 for batch in _batches(records.get(database, [])):
-                    refused += [(database, record_id, reason) for record_id, reason in _replace(collection, batch)]
+                    refused += [(database, record_id, reason) for record_id, reason in _put(collection, batch)]
     except PyMongoError as error:
         raise ServiceUnavailable("DocDB", f"records cannot be loaded: {error}. Is the lab up?") from error
     return refused
@@ -452,17 +453,30 @@ def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
         yield batch
 
 
-def _replace(collection: Any, batch: list[dict[str, Any]]) -> list[tuple[object, str]]:
-    from pymongo import ReplaceOne
+def _put(collection: Any, batch: list[dict[str, Any]]) -> list[tuple[object, str]]:
+    """Insert what is new, which is quicker, and replace what is there; returns what DocDB refused."""
+    from pymongo import InsertOne, ReplaceOne
+
+    refused = _write(collection, [InsertOne(record) for record in batch])
+    there = [batch[place] for place, code, _ in refused if code == _DUPLICATE_KEY]
+    replaced = _write(collection, [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in there])
+    return [
+        *((batch[place]["_id"], reason) for place, code, reason in refused if code != _DUPLICATE_KEY),
+        *((there[place]["_id"], reason) for place, _, reason in replaced),
+    ]
+
+
+def _write(collection: Any, operations: list[Any]) -> list[tuple[int, int, str]]:
+    """Carry out all that can be; returns place, code and reason of what was refused."""
     from pymongo.errors import BulkWriteError
 
+    if not operations:
+        return []
     try:
-        collection.bulk_write(
-            [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in batch], ordered=False
-        )
+        collection.bulk_write(operations, ordered=False)
     except BulkWriteError as error:
         details = error.details or {}
         if not details.get("writeErrors"):
             raise
-        return [(batch[item["index"]]["_id"], str(item.get("errmsg"))) for item in details["writeErrors"]]
+        return [(item["index"], item.get("code", 0), str(item.get("errmsg"))) for item in details["writeErrors"]]
     return []

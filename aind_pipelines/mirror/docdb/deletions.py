@@ -7,6 +7,7 @@ after the person has looked is judged anew.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
@@ -61,6 +62,7 @@ def settle(
     missing: ColumnElement[bool],
     guard: DeletionGuard,
     confirmed: bool,
+    confirm_gone: Callable[[Sequence[str]], None],
 ) -> Settled:
     """Remove what a complete pass did not see, or hold it, within the caller's transaction.
 
@@ -71,6 +73,7 @@ def settle(
         missing: On ``docdb.records``: the record was not seen.
         guard: How much may vanish.
         confirmed: Whether a person confirmed the deletions that are held.
+        confirm_gone: Raises when the source has one of the records all the same; called before any is removed.
     """
     ours = mirror.c.source == source
     held = connection.scalar(select(func.count()).select_from(mirror).where(ours)) or 0
@@ -95,6 +98,8 @@ def settle(
         removed = granted
     else:
         removed = granted + rest
+    if removed and not empty:
+        confirm_gone(sorted({identity for _, identity in removed}))
     history.remove(connection, source, removed)
     _release(connection, set(removed) & listed)
     return Settled(tuple(removed), reason, empty)

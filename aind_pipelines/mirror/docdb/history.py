@@ -16,8 +16,8 @@ from aind_pipelines.mirror.docdb.session import batch_table
 from aind_pipelines.tables.schema import docdb_record_versions as versions
 from aind_pipelines.tables.schema import docdb_records as mirror
 
-# A clock that was set back must not end a version before it began.
-_END = func.greatest(func.now(), versions.c.valid_from)
+# A clock that was set back must not end a version before it began, nor leave it without any time.
+_END = func.greatest(func.now(), versions.c.valid_from + literal_column("interval '1 microsecond'"))
 
 
 def write_batch(connection: Connection, source: str, run_id: str | None) -> None:
@@ -39,8 +39,8 @@ def write_batch(connection: Connection, source: str, run_id: str | None) -> None
     opened = select(
         batch.record_version,
         batch.id,
-        # Greatest ignores the null of a record that had no version before.
-        func.greatest(func.now(), ended + literal_column("interval '1 microsecond'")),
+        # Where the one before ended, so that there is no moment between them; null if there was none is ignored.
+        func.greatest(func.now(), ended),
         literal(source),
         batch.content_hash,
         batch.body,

@@ -8,17 +8,31 @@ never much at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Text, cast, exists, func, literal, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.mirror.docdb import deletions, history, staging, watermark
 from aind_pipelines.mirror.docdb.deletions import DeletionGuard
 from aind_pipelines.mirror.docdb.errors import SERVICE, PassRefused
+from aind_pipelines.mirror.docdb.oversized import Oversized, TooLarge
 from aind_pipelines.mirror.docdb.prepare import Identity, Prepared, Record, batches
 from aind_pipelines.mirror.docdb.session import batch_table, locked, seen_table
 from aind_pipelines.mirror.docdb.staging import identities
@@ -59,13 +73,14 @@ class IngestResult:
 def ingest(
     engine: Engine,
     source_name: str,
-    records: Iterable[Record],
+    records: Iterable[Record | TooLarge],
     *,
     run_id: str | None = None,
     complete: bool = True,
     batch: int = 500,
     guard: DeletionGuard = DeletionGuard(),  # noqa: B008 - immutable
     confirm_deletions: bool = False,
+    confirm_gone: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> IngestResult:
     """Bring the mirror of one source up to date.
 
@@ -76,13 +91,14 @@ def ingest(
         engine: On a database with our schema.
         source_name: ``database.collection`` the records come from.
         records: The records, read once in bounded memory. What it raises passes through; what was read before is
-            kept, and nothing is removed.
+            kept, and nothing is removed. One that is `TooLarge` leaves the mirror's as it is, with a finding.
         run_id: Dagster run, if any.
         complete: Whether `records` is everything the source has. If so, what it lacks is removed from the mirror, and
             the source's watermark is set.
         batch: Records per transaction, at most; large ones are fewer.
         guard: How much a complete pass may remove.
         confirm_deletions: Whether a person confirmed the deletions listed in ``docdb.held_deletions``.
+        confirm_gone: Raises when the source has one of these ids after all; asked before records are removed.
 
     Raises:
         MirrorBusy: Another run is writing the mirror.
@@ -106,6 +122,7 @@ def ingest(
                     missing=missing,
                     guard=guard,
                     confirmed=confirm_deletions,
+                    confirm_gone=confirm_gone,
                 )
                 writer.forget(settled.removed)
                 if not settled.refusal:
@@ -165,12 +182,30 @@ class Writer:
             self._findings = FindingsPass(connection, docdb_findings, scope=source, run_id=run_id)
             # Apart, because these can be told from the mirror after every pass, whatever part it read.
             self._locations = FindingsPass(connection, docdb_findings, scope=f"{source} locations", run_id=run_id)
+            self.oversized = Oversized(connection, source, run_id)
 
-    def write_all(self, records: Iterable[Record], batch: int) -> None:
-        """Write records, a transaction per batch."""
-        for prepared in batches(records, batch):
+    def write_all(self, records: Iterable[Record | TooLarge], batch: int) -> None:
+        """Write records, a transaction per batch; what is too large to be read is noted."""
+        too_large: list[TooLarge] = []
+
+        def readable() -> Iterator[Record]:
+            for record in records:
+                if isinstance(record, TooLarge):
+                    too_large.append(record)
+                else:
+                    yield record
+
+        for prepared in batches(readable(), batch):
             with self._connection.begin():
                 self._write(prepared)
+                self.oversized.resolve(self._connection, [identity for _, identity in prepared])
+        with self._connection.begin():
+            self._note_too_large(too_large)
+
+    def _note_too_large(self, records: list[TooLarge]) -> None:
+        for record in records:
+            self._note_time(record.modified, first_time=True)
+        self.oversized.note(self._connection, records)
 
     def _write(self, batch: dict[Identity, Prepared]) -> None:
         first_time = self._note_seen(batch)
@@ -223,11 +258,13 @@ class Writer:
 
     def _note_times(self, batch: dict[Identity, Prepared], first_time: set[Identity]) -> None:
         for identity, prepared in batch.items():
-            modified = prepared.row["modified"]
-            if modified is None:
-                self.without_modified += identity in first_time
-            elif modified <= self._started and (self.highest is None or modified > self.highest):
-                self.highest = modified
+            self._note_time(prepared.row["modified"], first_time=identity in first_time)
+
+    def _note_time(self, modified: datetime | None, *, first_time: bool) -> None:
+        if modified is None:
+            self.without_modified += first_time
+        elif modified <= self._started and (self.highest is None or modified > self.highest):
+            self.highest = modified
 
     def _former_versions(self, batch: dict[Identity, Prepared]) -> list[Identity]:
         """What the mirror holds under the other record version.
@@ -270,18 +307,29 @@ class Writer:
         self._findings.add(self._connection, [], keys=keys)
 
     def note_duplicates(self) -> None:
-        """Bring the findings about shared locations up to date, if the pass wrote anything."""
-        if self._inserted or self._changed or self._removed:
-            self._locations.add(self._connection, self._duplicate_locations())
-            self._locations.finish(self._connection)
+        """Bring the findings about shared locations up to date after a pass that read a part.
+
+        Only a location of what the pass has seen can be shared anew, and only one that was found before can be no
+        longer: the others are not looked at.
+        """
+        # Without statistics, Postgres would join what was seen to the mirror by reading all of it.
+        self._connection.execute(text("ANALYZE pg_temp.docdb_seen"))
+        known = mirror.alias()
+        seen = select(known.c.location).where(
+            known.c.record_version == seen_table.c.record_version, known.c.id == seen_table.c.id
+        )
+        suspects = union(seen, self._locations.standing_keys())
+        self._locations.add(self._connection, self._duplicate_locations(mirror.c.location.in_(suspects)))
+        self._locations.finish(self._connection)
 
     def finish(self) -> None:
         """End a pass that read everything whole: findings that it did not find again are resolved."""
         self._locations.add(self._connection, self._duplicate_locations())
         self._locations.finish(self._connection)
         self._findings.finish(self._connection)
+        self.oversized.finish(self._connection)
 
-    def _duplicate_locations(self) -> list[Finding]:
+    def _duplicate_locations(self, *conditions: ColumnElement[bool]) -> list[Finding]:
         """Locations that more than one record of a generation names; their key is the location."""
         shared = (
             select(
@@ -289,7 +337,7 @@ class Writer:
                 mirror.c.location,
                 func.array_agg(aggregate_order_by(mirror.c.id, mirror.c.id)),
             )
-            .where(mirror.c.source == self._source, mirror.c.location.is_not(None))
+            .where(mirror.c.source == self._source, mirror.c.location.is_not(None), *conditions)
             .group_by(mirror.c.record_version, mirror.c.location)
             .having(func.count() > 1)
         )
@@ -300,13 +348,17 @@ class Writer:
 
     def result(self, *, without_modified: int | None) -> IngestResult:
         """What the pass did."""
+        seen = self._connection.scalar(select(func.count()).select_from(seen_table)) or 0
         return IngestResult(
-            read=self._connection.scalar(select(func.count()).select_from(seen_table)) or 0,
+            read=seen - self.oversized.spared,
             inserted=self._inserted,
             changed=self._changed,
             unchanged=self._unchanged,
             vanished=self._removed,
-            findings_by_code=self._findings.counts(self._connection) + self._locations.counts(self._connection),
+            findings_by_code=sum(
+                (each.counts(self._connection) for each in (self._findings, self._locations, self.oversized)),
+                Counter(),
+            ),
             without_modified=without_modified,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, exists, func, select, text
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import translated
@@ -21,9 +21,11 @@ from aind_pipelines.mirror.docdb import deletions, watermark
 from aind_pipelines.mirror.docdb.deletions import DeletionGuard
 from aind_pipelines.mirror.docdb.errors import SERVICE
 from aind_pipelines.mirror.docdb.ingest import IngestResult, Writer, ingest, raise_if_held
+from aind_pipelines.mirror.docdb.oversized import is_about
 from aind_pipelines.mirror.docdb.session import listed_table, locked
 from aind_pipelines.mirror.docdb.source import Source, modified_time
 from aind_pipelines.mirror.docdb.watermark import read_watermark
+from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.normalise import record_id
 from aind_pipelines.tables.schema import docdb_records as mirror
 
@@ -83,6 +85,7 @@ def update(
                 batch=batch,
                 guard=guard,
                 confirm_deletions=confirm_deletions,
+                confirm_gone=source.confirm_gone,
             )
         elif name == "tick":
             result = tick(engine, source, run_id=run_id, batch=batch, overlap=overlap)
@@ -155,7 +158,8 @@ def manifest(
 ) -> IngestResult:
     """Compare a light list of the source with the mirror, read what differs, and remove what is gone.
 
-    Records without usable modified time are read every time: nothing tells whether they changed.
+    Records without usable modified time are read every time: nothing tells whether they changed. What was too large
+    to be read is asked for again once it was modified, and with its part.
 
     Args:
         engine: On a database with our schema.
@@ -177,16 +181,25 @@ def manifest(
         with connection.begin():
             known = read_watermark(connection, source.name)
             part = 0 if known is None else known.manifest_passes % reconcile_passes
-            wanted = _wanted(connection, source.name, reconcile_passes, part)
+            unreadable = _known_as_too_large(connection, writer.oversized.noted, reconcile_passes, part)
+            writer.oversized.stand(connection, unreadable)
+            wanted = _wanted(connection, source.name, reconcile_passes, part, unreadable)
             without_modified = _without_modified(connection)
         writer.write_all(source.by_ids([odd_ids.get(identity, identity) for identity in wanted]), batch)
         missing = ~exists().where(listed_table.c.id == mirror.c.id)
         with connection.begin():
             settled = deletions.settle(
-                connection, source.name, seen=listed_table, missing=missing, guard=guard, confirmed=confirm_deletions
+                connection,
+                source.name,
+                seen=listed_table,
+                missing=missing,
+                guard=guard,
+                confirmed=confirm_deletions,
+                confirm_gone=source.confirm_gone,
             )
             writer.forget(settled.removed)
             writer.note_duplicates()
+            writer.oversized.finish(connection)
             if known is not None:  # else there was no full pass, and ticks have no beginning yet
                 watermark.note_manifest(connection, source.name, without_modified=without_modified)
         raise_if_held(settled)
@@ -224,16 +237,28 @@ def _list(connection: Connection, source: Source) -> dict[str, Any]:
     return odd_ids
 
 
-def _wanted(connection: Connection, source: str, parts: int, part: int) -> list[str]:
+def _of_this_pass(parts: int, part: int) -> ColumnElement[bool]:
+    return func.abs(func.hashtextextended(listed_table.c.id, 0) % parts) == part
+
+
+def _known_as_too_large(connection: Connection, noted: Mapping[str, Finding], parts: int, part: int) -> list[str]:
+    """Ids of what was too large to be read and has not been modified since, but for this pass's part of them."""
+    listed = listed_table.c
+    if not noted:
+        return []
+    query = select(listed.id, listed.modified).where(listed.id.in_(list(noted)), ~_of_this_pass(parts, part))
+    return [identity for identity, modified in connection.execute(query) if is_about(noted[identity], modified)]
+
+
+def _wanted(connection: Connection, source: str, parts: int, part: int, unreadable: list[str]) -> list[str]:
     """Ids to read whole: what the mirror has not, has differently or cannot tell, and this pass's part of the rest."""
     listed = listed_table.c
     ours = (mirror.c.source == source) & (mirror.c.id == listed.id)
-    of_this_pass = func.abs(func.hashtextextended(listed.id, 0) % parts) == part
     differs = mirror.c.id.is_(None) | listed.modified.is_(None) | mirror.c.modified.is_distinct_from(listed.modified)
     query = (
         select(listed.id)
         .select_from(listed_table.outerjoin(mirror, ours))
-        .where(differs | of_this_pass)
+        .where(differs | _of_this_pass(parts, part), ~listed.id.in_(unreadable))
         .distinct()
         .order_by(listed.id)
     )

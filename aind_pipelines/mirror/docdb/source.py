@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aind_pipelines.clients.docdb.pages import NOT_TEXT
+from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, OversizedRecord
 from aind_pipelines.clients.docdb.texts import RecordText
+from aind_pipelines.clients.errors import UnexpectedAnswer
+from aind_pipelines.mirror.docdb.oversized import TooLarge
 from aind_pipelines.mirror.docdb.prepare import Record
+from aind_pipelines.records.normalise import record_id, record_version
 from aind_pipelines.records.times import read_time
 
 if TYPE_CHECKING:
@@ -20,29 +23,39 @@ MODIFIED_FIELDS = ("last_modified", "_last_modified")
 LISTED = {"_id": 1, **dict.fromkeys(MODIFIED_FIELDS, 1)}
 """Projection of a light list."""
 
+_IDENTIFYING = LISTED | {"object_type": 1, "schema_version": 1, "data_description.schema_version": 1}
+
 _AFTER_DIGITS = ":"
 _IDS_AT_ONCE = 100
 _LISTED_AT_ONCE = 5_000
+_IDS_IN_AN_ADDRESS = 20
 
 
 class Source(Protocol):
-    """One collection. Every answer is complete or an error."""
+    """One collection. Every answer is complete or an error; what cannot be handed over whole comes as `TooLarge`."""
 
     @property
     def name(self) -> str:
         """``database.collection``."""
 
-    def everything(self) -> Iterator[Record]:
+    def everything(self) -> Iterator[Record | TooLarge]:
         """Every record, whole."""
 
-    def modified_since(self, since: datetime) -> Iterator[Record]:
+    def modified_since(self, since: datetime) -> Iterator[Record | TooLarge]:
         """At least the records whose modified time is at or after `since`, as far as the server can compare it."""
 
     def listing(self, since: datetime | None = None) -> Iterator[Mapping[str, Any]]:
         """Every record, or those that `modified_since` gives, with their ``_id`` and modified times only."""
 
-    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
+    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record | TooLarge]:
         """The records with these ``_id`` that are still there, whole."""
+
+    def confirm_gone(self, ids: Sequence[str]) -> None:
+        """Make sure, by another question, that records which did not come are not there.
+
+        Raises:
+            UnexpectedAnswer: Some are, or the whole collection is gone of a sudden.
+        """
 
 
 class CollectionSource:
@@ -67,11 +80,11 @@ class CollectionSource:
         """``database.collection``."""
         return self._name
 
-    def everything(self) -> Iterator[Record]:
+    def everything(self) -> Iterator[Record | TooLarge]:
         """Every record, whole; raises ServiceError, as all of these do."""
         return self._whole(None)
 
-    def modified_since(self, since: datetime) -> Iterator[Record]:
+    def modified_since(self, since: datetime) -> Iterator[Record | TooLarge]:
         """See `Source` and `modified_filter`."""
         return self._whole(modified_filter(since, bson_dates=self._direct))
 
@@ -80,7 +93,7 @@ class CollectionSource:
         query = None if since is None else modified_filter(since, bson_dates=self._direct)
         return self._client.iter_records(query, LISTED, page_size=max(self._page_size, _LISTED_AT_ONCE))
 
-    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record]:
+    def by_ids(self, ids: Sequence[Any]) -> Iterator[Record | TooLarge]:
         """See `Source`."""
         missing = {str(identity) for identity in ids}
         for start in range(0, len(ids), _IDS_AT_ONCE):
@@ -92,24 +105,47 @@ class CollectionSource:
             for record in self._whole(NOT_TEXT):
                 if _id_of(record) in missing:
                     yield record
+            self.confirm_gone(sorted(missing))
 
-    def _whole(self, query: Mapping[str, Any] | None) -> Iterator[Record]:
+    def confirm_gone(self, ids: Sequence[str]) -> None:
+        """See `Source`."""
+        for start in range(0, len(ids), _IDS_IN_AN_ADDRESS):
+            there = self._client.count({"_id": {"$in": list(ids[start : start + _IDS_IN_AN_ADDRESS])}})
+            if there:
+                raise UnexpectedAnswer(
+                    SERVICE,
+                    f"{self._name} did not hand over {there} of the records {', '.join(ids[:3])} ..., although it has "
+                    "them. Run this again; if it fails again, look at what is between here and DocDB.",
+                )
+        if ids and not self._client.count():
+            raise UnexpectedAnswer(SERVICE, f"{self._name} had records a moment ago, and now says that it has none.")
+
+    def _whole(self, query: Mapping[str, Any] | None) -> Iterator[Record | TooLarge]:
         from aind_pipelines.clients.docdb import MetadataDbClient
 
         if isinstance(self._client, MetadataDbClient):
-            return self._client.iter_texts(query, page_size=self._page_size)
+            return self._identified(self._client.iter_texts(query, page_size=self._page_size))
         return self._client.iter_records(query, page_size=self._page_size)
 
-    def _with_ids(self, ids: list[Any]) -> Iterator[Record]:
+    def _with_ids(self, ids: list[Any]) -> Iterator[Record | TooLarge]:
         from aind_pipelines.clients.docdb import MetadataDbClient
 
         if isinstance(self._client, MetadataDbClient):  # ids do not fit into the address of a GET request
-            return self._client.fetch_texts_by_ids(ids)
+            return self._identified(self._client.fetch_texts_by_ids(ids))
         return self._client.iter_records({"_id": {"$in": ids}}, page_size=self._page_size)
 
+    def _identified(self, records: Iterable[Record]) -> Iterator[Record | TooLarge]:
+        """Records, with those that cannot be handed over told by what their light form says."""
+        for record in records:
+            if not isinstance(record, OversizedRecord):
+                yield record
+                continue
+            for light in self._client.iter_records({"_id": record["_id"]}, _IDENTIFYING, page_size=1):
+                yield TooLarge(record_version(light), record_id(light), modified_time(light))
 
-def _id_of(record: Record) -> str:
-    return str(record.id if isinstance(record, RecordText) else record["_id"])
+
+def _id_of(record: Record | TooLarge) -> str:
+    return str(record.id if isinstance(record, RecordText | TooLarge) else record["_id"])
 
 
 def modified_filter(since: datetime, *, bson_dates: bool) -> dict[str, Any]:

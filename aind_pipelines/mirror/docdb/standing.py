@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine, func, select
 
 from aind_pipelines.clients.rds.errors import translated
+from aind_pipelines.mirror.docdb.oversized import is_about, noted
 from aind_pipelines.mirror.docdb.passes import since
 from aind_pipelines.mirror.docdb.source import Source, modified_time
 from aind_pipelines.mirror.docdb.watermark import read_watermark
@@ -97,8 +98,12 @@ def not_mirrored(engine: Engine, source: Source, *, overlap: timedelta) -> dict[
         for record in source.listing(since(known.modified, overlap))
         if (time := modified_time(record)) is not None
     }
-    ids = sorted(listed)
     with translated(f"comparing {source.name}"), engine.connect() as connection:
+        # What is too large for the gateway is not new again.
+        for identity, finding in noted(connection, source.name).items():
+            if identity in listed and is_about(finding, listed[identity]):
+                del listed[identity]
+        ids = sorted(listed)
         for start in range(0, len(ids), _AT_ONCE):
             rows = connection.execute(
                 select(mirror.c.id, mirror.c.source, mirror.c.modified).where(

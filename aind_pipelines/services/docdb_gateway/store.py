@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 
@@ -24,6 +25,9 @@ _METADATA_DATABASE = "metadata_index"
 _SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 _WRITING_STAGES = frozenset({"$out", "$merge"})
 _CURSOR_BATCH = 200
+_READING: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
+)
 
 
 class BadRequest(Exception):
@@ -60,7 +64,9 @@ def connect(uri: str) -> MongoClient[Document]:
 def records_of(client: MongoClient[Document], version: str, database: str, collection: str) -> Records:
     """The collection that a path names.
 
-    Both conventions of the published clients work: ``/v2/metadata_index/...`` and ``/v1/metadata_index_v2/...``.
+    Both conventions of the published clients work: ``/v2/metadata_index/...`` and ``/v1/metadata_index_v2/...``. A
+    byte that is no UTF-8, or a date outside of the years 1 to 9999, does not keep the records around it from being
+    handed over.
 
     Raises:
         NotFound: The path names a system database or collection.
@@ -69,7 +75,7 @@ def records_of(client: MongoClient[Document], version: str, database: str, colle
         raise NotFound("Not Found")
     if version == "v2" and database == _METADATA_DATABASE:
         database += _V2_SUFFIX
-    return client[database][collection]
+    return client[database].get_collection(collection, codec_options=_READING)
 
 
 def assets_of(client: MongoClient[Document], version: str) -> Records:

@@ -110,7 +110,7 @@ class JsonTables:
                     self._tables = self._read()
                     self._signature = signature
             if table in self._tables.get("outages", []):
-                raise SourceUnreachable(table)
+                raise SourceUnreachable(f"{self._path} lists {table} under outages")
             return self._tables
 
     def _read(self) -> Mapping[str, Any]:

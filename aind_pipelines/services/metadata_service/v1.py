@@ -6,6 +6,7 @@ rest, 400 a date or subject that cannot be one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, time
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse
 
 from aind_pipelines.services.metadata_service.source import Found, Source, SourceUnreachable
 
+_log = logging.getLogger(__name__)
 _SLIMS = ("ecephys_sessions", "smartspim_imaging", "histology", "water_restriction", "viral_injections")
 _CREATED = ("experiment_run_created_on", "date_performed", "start_date")
 """Where the tables of SLIMS keep the date that they are searched by, the first that there is."""
@@ -45,7 +47,8 @@ def _answer(found: Found) -> JSONResponse:
 def _reached(ask: Callable[[], JSONResponse]) -> JSONResponse:
     try:
         return ask()
-    except SourceUnreachable:
+    except SourceUnreachable as error:
+        _log.warning("answered 503: %s", error)
         return envelope(503, "Connection Error.")
 
 

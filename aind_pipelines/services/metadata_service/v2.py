@@ -7,6 +7,7 @@ source cannot be reached, 500 the rest, several models where one is meant includ
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ PREFIX = "/api/v2"
 SERVICE_VERSION = "2.9.6"
 """The version of the published service whose answers are followed."""
 
+_log = logging.getLogger(__name__)
 _LONGEST_HEADER = 3800
 _TOO_LONG = "Validation errors were found, too many to list here."
 
@@ -37,7 +39,8 @@ def internal_error() -> JSONResponse:
 def _reached(ask: Callable[[], JSONResponse]) -> JSONResponse:
     try:
         return ask()
-    except SourceUnreachable:
+    except SourceUnreachable as error:
+        _log.warning("answered 503: %s", error)
         return detail(503, "Connection Error")
 
 

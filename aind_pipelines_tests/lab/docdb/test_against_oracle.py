@@ -149,3 +149,53 @@ def test_indexes_follow_every_change(
             found = sorted(document["_id"] for document in collection.find({path: {operator: wanted}}))
             assert found == [n for n, document in sorted(model.items()) if matches(document, path, operator, wanted)]
     assert collection.count_documents({}) == len(model)
+
+
+spread = st.lists(
+    st.fixed_dictionaries({"w": st.integers(0, 12)}, optional={"v": field_values, "last_modified": scalars}),
+    min_size=10,
+    max_size=30,
+)
+"""Documents of which a narrow range of `w` holds a few."""
+bounds = st.tuples(operators, st.integers(0, 29)).map(lambda bound: {"_id": {bound[0]: bound[1]}})
+narrow = st.integers(0, 12).map(lambda low: {"w": {"$gte": low, "$lt": low + 2}})
+
+
+@pytest.mark.slow
+@given(
+    stored=spread,
+    branches=st.lists(narrow | st.dictionaries(paths, conditions, min_size=1, max_size=2), min_size=1, max_size=4),
+    also=bounds | st.dictionaries(st.just("v"), conditions, max_size=1),
+    path=st.sampled_from(["_id", "_id", "v"]),
+    direction=st.sampled_from([1, -1]),
+    skip=st.integers(0, 2),
+    limit=st.sampled_from([0, 5, 50]),
+)
+@settings(
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_either_of_some_conditions_bounded_and_sorted_agrees_with_plain_python(
+    collection: Any,
+    stored: list[dict[str, Any]],
+    branches: list[dict[str, dict[str, Any]]],
+    also: dict[str, dict[str, Any]],
+    path: str,
+    direction: int,
+    skip: int,
+    limit: int,
+) -> None:
+    stored = [{"_id": n, **document} for n, document in enumerate(stored)]
+    collection.drop()
+    for path_of_index in ("v", "w"):
+        collection.create_index(path_of_index)
+    if stored:
+        collection.insert_many(stored)
+    chosen = {n for branch in branches for n in expected(stored, branch, "_id", 1, 0, 0)}
+    among = [document for document in stored if document["_id"] in chosen]
+    query = {"$or": branches, **also}
+    order = [(path, direction)] if path == "_id" else [(path, direction), ("_id", direction)]
+    found = collection.find(query).sort(order).skip(skip).limit(limit)
+    assert [document["_id"] for document in found] == expected(among, also, path, direction, skip, limit)
+    assert collection.count_documents(query) == len(expected(among, also, "_id", 1, 0, 0))

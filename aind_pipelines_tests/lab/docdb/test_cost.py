@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import statistics
 import threading
 import time
@@ -11,7 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
+from aind_pipelines.clients.docdb.pages import NOT_TEXT
+from aind_pipelines.mirror.docdb.source import modified_filter
+
 SMALL, LARGE = 1_000, 20_000
+WATERMARK = dt.datetime(2024, 2, 1, tzinfo=dt.UTC)
+CHANGED = range(100, 110)
+TICK = modified_filter(WATERMARK, bson_dates=True)
+"""What a tick asks by; in either collection it finds the few that were `CHANGED`."""
 
 
 def record(n: int) -> dict[str, Any]:
@@ -38,6 +46,9 @@ def sized(server: Any) -> dict[int, Any]:
             collections[size].create_index(path)
         for start in range(0, size, 2000):
             collections[size].insert_many([record(n) for n in range(start, min(start + 2000, size))])
+        for n in CHANGED:
+            field = "_last_modified" if n % 2 else "last_modified"
+            collections[size].update_one({"_id": f"id-{n:06}"}, {"$set": {field: f"2024-02-01T00:00:00.{n}Z"}})
     return collections
 
 
@@ -88,6 +99,22 @@ QUESTIONS: dict[str, tuple[Callable[[Any], Any], int]] = {
         ),
         60,
     ),
+    "a tick": (lambda c: list(c.find(TICK).sort("_id").limit(500)), 10),
+    "the next page of a tick": (lambda c: list(c.find({**TICK, "_id": {"$gt": "id-000104"}}).sort("_id").limit(9)), 5),
+    "the last page of a tick": (lambda c: list(c.find({**TICK, "_id": {"$gt": "id-000109"}}).sort("_id").limit(9)), 0),
+    "the lowest of a tick": (lambda c: list(c.find(TICK, {"_id": 1}).sort("_id", 1).limit(1)), 1),
+    "the highest of a tick": (lambda c: list(c.find(TICK, {"_id": 1}).sort("_id", -1).limit(1)), 1),
+    "what a tick finds without text for its _id": (
+        lambda c: list(c.aggregate([{"$match": {"$and": [TICK, NOT_TEXT]}}])),
+        10,
+    ),
+    "a tick of nothing": (
+        lambda c: list(
+            c.find(modified_filter(WATERMARK + dt.timedelta(days=1), bson_dates=True)).sort("_id").limit(9)
+        ),
+        0,
+    ),
+    "a count of a tick": (lambda c: c.count_documents(TICK), 10),
     "by name": (lambda c: c.find_one({"name": "ecephys_77"}), 1),
     "by subject": (lambda c: list(c.find({"subject.subject_id": "77"})), 1),
     "by the beginning of a location": (

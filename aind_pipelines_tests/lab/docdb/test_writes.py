@@ -201,6 +201,23 @@ def test_indexes_are_listed_dropped_and_kept_from_contradiction(collection: Any)
     assert list(collection.index_information()) == ["_id_"]
 
 
+def test_a_dropped_index_on_a_modified_time_answers_no_more(server: Any, collection: Any) -> None:
+    collection.insert_many([{"_id": n, "last_modified": f"2024-01-{n:02}"} for n in range(1, 29)])
+    collection.create_index("last_modified")
+
+    def read() -> int:
+        before = server.client().admin.command("serverStatus")["metrics"]["queryExecutor"]["scannedObjects"]
+        assert collection.find_one({"last_modified": "2024-01-07"})["_id"] == 7
+        after = server.client().admin.command("serverStatus")["metrics"]["queryExecutor"]["scannedObjects"]
+        return int(after - before)
+
+    assert read() == 1
+    collection.drop_index("last_modified_1")
+    assert read() > 1
+    collection.create_index("last_modified")
+    assert read() == 1
+
+
 def test_find_and_modify_returns_the_document_before_or_after(collection: Any) -> None:
     collection.insert_many([{"_id": n, "n": n} for n in range(3)])
     assert collection.find_one_and_update({}, {"$inc": {"n": 10}}, sort=[("n", -1)]) == {"_id": 2, "n": 2}

@@ -227,6 +227,20 @@ def test_what_was_done_with_the_lab_since_is_not_undone(running: LabHome) -> Non
         collection.insert_one(record)
 
 
+def test_a_record_replaces_what_has_its_id_and_a_refused_one_is_told(running: LabHome) -> None:
+    def there() -> list[dict[str, Any]]:
+        with MongoClient[dict[str, Any]](running.docdb().uri) as client:
+            return list(client["metadata_index"][COLLECTION].find({"_id": {"$in": ["once", "twice"]}}).sort("_id"))
+
+    records = [{"_id": "twice", "n": 1}, {"_id": "once", "n": 1}, {"_id": ["no"]}, {"_id": "twice", "n": 2}]
+    ((database, identity, reason),) = load_records(running, {"metadata_index": records})
+    assert (database, identity) == ("metadata_index", ["no"])
+    assert "_id" in reason
+    assert there() == [{"_id": "once", "n": 1}, {"_id": "twice", "n": 2}]
+    assert load_records(running, {"metadata_index": [{"_id": "once", "m": 3}]}) == []
+    assert there() == [{"_id": "once", "m": 3}, {"_id": "twice", "n": 2}]
+
+
 def test_a_second_seed_at_the_same_time_is_refused(running: LabHome) -> None:
     running.seed_dir.mkdir(exist_ok=True)
     with (running.seed_dir / ".lock").open("w") as lock:

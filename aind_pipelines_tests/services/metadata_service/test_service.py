@@ -282,6 +282,19 @@ def test_tables_that_cannot_be_read_are_an_outage_until_they_are_mended(service:
     assert service.get("/subject/775745").status_code == 200
 
 
+def test_the_log_says_why_an_answer_is_a_503(tmp_path: Path) -> None:
+    tables = tmp_path / "tables.json"
+    tables.write_text('{"subjects": {"1": {"subject_id": "1"}}}')
+    port = free_port()
+    with module(SERVICE, "--port", str(port), "--tables", str(tables)) as child:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/v2/healthcheck"), "the start", child)
+        for path in ("subject/1", "api/v2/subject/1"):
+            assert answers(f"http://127.0.0.1:{port}/{path}")
+        child.terminate()
+        _, log = child.communicate(timeout=10)
+    assert log.count(f"{tables}: subjects must map keys to lists of models") == 2
+
+
 def test_missing_tables_are_empty_and_new_ones_are_heard(service: Running) -> None:
     service.tables.unlink()
     assert service.get("/subject/775745").status_code == 404
