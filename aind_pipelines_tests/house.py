@@ -63,8 +63,8 @@ class House:
         from aind_pipelines import checks
         from aind_pipelines.definitions import build_defs
 
-        (definition,) = [each for each in checks.ALL if each.check_key.name == name]
-        job = dg.define_asset_job("tried", dg.AssetSelection.checks(definition))
+        (key,) = [key for each in checks.ALL for key in each.check_keys if key.name == name]
+        job = dg.define_asset_job("tried", dg.AssetSelection.checks(key))
         (evaluation,) = self._execute(build_defs(), job, raise_on_error=False).get_asset_check_evaluations()
         return evaluation
 

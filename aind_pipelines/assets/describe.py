@@ -12,6 +12,8 @@ import dagster as dg
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
+_BODY = (("docdb_records", "body"),)
+
 
 def outcome(
     *,
@@ -61,6 +63,7 @@ def table_metadata(table: "Table") -> dict[str, Any]:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     return {
         "dagster/table_name": f"{table.schema or 'public'}.{table.name}",
+        "primary key": ", ".join(column.name for column in table.primary_key),
         "dagster/column_schema": dg.TableSchema(
             columns=[
                 dg.TableColumn(
@@ -72,4 +75,22 @@ def table_metadata(table: "Table") -> dict[str, Any]:
                 for column in table.columns
             ]
         ),
+    }
+
+
+def column_lineage(table: "Table") -> dict[str, Any]:
+    """Which columns of which asset the columns of an analysts' table are made of.
+
+    Where a model says nothing of it, a column is made of the record's body.
+    """
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                column.name: [
+                    dg.TableColumnDep(asset_key=asset, column_name=source)
+                    for asset, source in column.info.get("made_of", _BODY)
+                ]
+                for column in table.columns
+            }
+        )
     }

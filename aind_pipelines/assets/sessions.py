@@ -6,7 +6,6 @@ import dagster as dg
 
 from aind_pipelines.assets.describe import outcome
 from aind_pipelines.assets.indexes import code_ocean_index, s3_index
-from aind_pipelines.assets.tables import data_assets
 from aind_pipelines.partitions import months
 from aind_pipelines.resources.rds import RDSResource
 
@@ -17,7 +16,7 @@ def months_of(context: dg.AssetExecutionContext) -> list[date]:
 
 
 @dg.asset(
-    deps=[data_assets, code_ocean_index, s3_index],
+    deps=["data_assets", code_ocean_index, s3_index],
     partitions_def=months,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="sessions",

@@ -6,14 +6,13 @@ import dagster as dg
 
 from aind_pipelines.assets import sources
 from aind_pipelines.assets.describe import outcome
-from aind_pipelines.assets.tables import subjects
 from aind_pipelines.resources.metadata_service import MetadataServiceResource
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 
 
 @dg.asset(
-    deps=[sources.metadata_service, subjects], group_name="subjects", kinds={"postgres"}, pool="metadata_service"
+    deps=[sources.metadata_service, "subjects"], group_name="subjects", kinds={"postgres"}, pool="metadata_service"
 )
 def subject_answers(
     context: dg.AssetExecutionContext,

@@ -12,6 +12,8 @@ ALL = [
     metadata.deletions_are_not_held,
     tables.every_record_has_a_row,
     tables.every_named_subject_has_a_row,
+    tables.schema_is_as_migrated,
+    tables.rows_agree_with_data_assets,
     subjects.every_subject_was_asked_for,
     archives.every_deposit_is_registered,
     archives.archive_is_sound,

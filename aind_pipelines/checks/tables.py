@@ -1,12 +1,28 @@
 """Checks of the analysts' tables."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
-from aind_pipelines.assets.tables import data_assets, subjects
 from aind_pipelines.resources.rds import RDSResource
 
+# Tables with any number of rows per record; they are named here so that definitions load without the models.
+_RECORD_TABLES = (
+    "modalities",
+    "asset_lineage",
+    "processing",
+    "funding",
+    "acquisitions",
+    "data_streams",
+    "stimulus_epochs",
+    "instruments",
+    "procedures",
+    "procedure_materials",
+    "quality_control",
+)
 
-@dg.asset_check(asset=data_assets, blocking=True, pool="rds")
+
+@dg.asset_check(asset="data_assets", blocking=True, pool="rds")
 def every_record_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
     """`data_assets` has exactly one row per record of the mirror, by (record_version, id)."""
     from sqlalchemy import and_, func, select
@@ -31,7 +47,7 @@ def every_record_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=subjects, blocking=True, pool="rds")
+@dg.asset_check(asset="subjects", blocking=True, pool="rds")
 def every_named_subject_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
     """`subjects` has exactly the subjects that `data_assets` names, each with as many assets."""
     from sqlalchemy import func, select
@@ -65,3 +81,54 @@ def every_named_subject_has_a_row(rds: RDSResource) -> dg.AssetCheckResult:
         description="; ".join(f"{what}: {', '.join(ids)}" for what, ids in problems.items() if ids) or None,
         metadata=problems,
     )
+
+
+@dg.asset_check(asset="data_assets", pool="rds")
+def schema_is_as_migrated(rds: RDSResource) -> dg.AssetCheckResult:
+    """The database's schema is what the models say; `aind-pipelines db status` tells the same."""
+    from aind_pipelines.tables.migrate import drift
+
+    with rds.engine() as engine:
+        differences = drift(engine)
+    return dg.AssetCheckResult(
+        passed=not differences,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(differences[:20]) or None,
+        metadata={"differences": len(differences)},
+    )
+
+
+@dg.multi_asset_check(
+    name="rows_agree_with_data_assets",
+    specs=[
+        dg.AssetCheckSpec(
+            f"{name}_agrees_with_data_assets",
+            asset=name,
+            blocking=True,
+            description="Every row's record is in `data_assets`, no key is there twice, positions run from 0 without "
+            "a gap, and the table is not empty when `data_assets` is not (a warning).",
+        )
+        for name in _RECORD_TABLES
+    ],
+    can_subset=True,
+    pool="rds",
+)
+def rows_agree_with_data_assets(
+    context: dg.AssetCheckExecutionContext, rds: RDSResource
+) -> Iterator[dg.AssetCheckResult]:
+    """The tables with any number of rows per record, compared with `data_assets`."""
+    from aind_pipelines.tables.agreement import agreement
+    from aind_pipelines.tables.analysts import RECORD_TABLES
+
+    tables = {table.name: table for table in RECORD_TABLES}
+    with rds.engine() as engine, engine.connect() as connection:
+        for key in sorted(context.selected_asset_check_keys):
+            found = agreement(connection, tables[key.asset_key.to_user_string()])
+            yield dg.AssetCheckResult(
+                check_name=key.name,
+                asset_key=key.asset_key,
+                passed=not found.problems and not found.empty,
+                severity=dg.AssetCheckSeverity.ERROR if found.problems else dg.AssetCheckSeverity.WARN,
+                description="; ".join(found.problems) or ("the table is empty" if found.empty else None),
+                metadata={"rows": found.rows, "records with rows": found.records},
+            )

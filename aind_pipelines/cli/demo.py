@@ -22,6 +22,9 @@ _UI_PORT = 3000
 _NEEDED_BYTES = 64 * 2**20
 """Free disk space below which a run would stop half-way."""
 
+_WIDTH_ELSEWHERE = 100
+"""Columns of the table where it does not go to a terminal, so that no name is cut."""
+
 
 @click.command()
 @home_option
@@ -103,11 +106,11 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     import dagster as dg
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, stage_names
+    from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, step_names
     from aind_pipelines.settings import load_policy
 
     stages: list[Stage] = []
-    names = stage_names()
+    names = step_names()
     interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
@@ -133,6 +136,8 @@ def _show(stages: list[Stage], seconds: float) -> None:
     from rich.table import Table
 
     out = Console()
+    if not out.is_terminal:
+        out = Console(width=_WIDTH_ELSEWHERE)
     table = Table(title="The flow", title_justify="left")
     for heading, right in (
         ("stage", False),

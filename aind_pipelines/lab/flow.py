@@ -41,8 +41,8 @@ class Stage:
     """What one asset did in the flow.
 
     Attributes:
-        name: The asset.
-        seconds: Wall time of its step.
+        name: The asset; of a step that makes several and failed, the step.
+        seconds: Wall time of its step, which the assets of one step share.
         rows: What it holds now, None when it did not finish.
         changed: What this run changed in it.
         findings: How many findings stand.
@@ -116,11 +116,10 @@ def open_instance(home: LabHome) -> Iterator[DagsterInstance]:
         ) from error
 
 
-def stage_names() -> set[str]:
-    """The assets that the flow materializes; a step's other names are those of asset checks."""
-    defs = build_defs()
-    layers = [defs.resolve_job_def(job.name).asset_layer for job in FLOW]
-    return {key.to_user_string() for layer in layers for key in layer.executable_asset_keys}
+def step_names() -> set[str]:
+    """The steps that materialize assets in the flow; its other steps are those of asset checks."""
+    graph = build_defs().resolve_asset_graph()
+    return {graph.get(key).assets_def.op.name for key in graph.materializable_asset_keys}
 
 
 def run_flow(
@@ -182,52 +181,53 @@ def _run_job(
         return
     if _interrupted(result):
         raise KeyboardInterrupt
-    stages = [stage for step in watch.started if (stage := _stage(job, step, result, watch)) is not None]
+    stages = [stage for step in watch.started for stage in _stages(job, step, result, watch)]
     yield from stages
     if not result.success and all(stage.ok for stage in stages):
         where = watch.running or job.name
         yield Stage(where, watch.seconds(where), error=f"run {run_id} failed; see its log in the UI")
 
 
-def _stage(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch) -> Stage | None:
-    """What a step did; None for the step of an asset check whose verdict is told with its asset."""
-    materialized = [
-        event.materialization for event in result.get_asset_materialization_events() if event.step_key == step
-    ]
+def _stages(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch) -> Iterator[Stage]:
+    """What a step did, for each asset it makes; nothing for an asset check, whose verdict is told with its asset."""
     failures = [
         event
         for event in result.all_events
         if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
     ]
-    if not materialized and not failures:
-        return None
-    # A run over many partitions records the same metadata for each of them, but for the row count.
-    metadata: dict[str, Any] = {}
-    if materialized:
-        metadata = {name: value.value for name, value in materialized[0].metadata.items()}
-    rows: list[Any] = [event.metadata[_ROW_COUNT].value for event in materialized if _ROW_COUNT in event.metadata]
+    error = _failure(failures[0]) if failures else ""
+    made: dict[dg.AssetKey, list[dg.AssetMaterialization]] = {}
+    for event in result.get_asset_materialization_events():
+        if event.step_key == step:
+            made.setdefault(event.materialization.asset_key, []).append(event.materialization)
+    if failures and not made:
+        yield Stage(step, watch.seconds(step), error=error)
     graph = job.asset_layer.asset_graph
-    checks = tuple(
-        CheckOutcome(
-            name=check.check_name,
-            passed=check.passed,
-            blocking=graph.get_check_spec(check.asset_check_key).blocking
-            and check.severity == dg.AssetCheckSeverity.ERROR,
-            description=check.description or "",
+    for key, materialized in made.items():
+        # A run over many partitions records the same metadata for each of them, but for the row count.
+        metadata: dict[str, Any] = {name: value.value for name, value in materialized[0].metadata.items()}
+        rows: list[Any] = [each.metadata[_ROW_COUNT].value for each in materialized if _ROW_COUNT in each.metadata]
+        checks = tuple(
+            CheckOutcome(
+                name=check.check_name,
+                passed=check.passed,
+                blocking=graph.get_check_spec(check.asset_check_key).blocking
+                and check.severity == dg.AssetCheckSeverity.ERROR,
+                description=check.description or "",
+            )
+            for check in result.get_asset_check_evaluations()
+            if check.asset_key == key
         )
-        for check in result.get_asset_check_evaluations()
-        if materialized and check.asset_key == materialized[0].asset_key
-    )
-    return Stage(
-        name=step,
-        seconds=watch.seconds(step),
-        rows=sum(rows) if rows else None,
-        changed=metadata.get("changed", 0),
-        findings=metadata.get("findings", 0),
-        bytes=metadata.get("bytes"),
-        checks=checks,
-        error=_failure(failures[0]) if failures else "",
-    )
+        yield Stage(
+            name=key.to_user_string(),
+            seconds=watch.seconds(step),
+            rows=sum(rows) if rows else None,
+            changed=metadata.get("changed", 0),
+            findings=metadata.get("findings", 0),
+            bytes=metadata.get("bytes"),
+            checks=checks,
+            error=error,
+        )
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -18,7 +18,7 @@ from aind_pipelines.records.nesting import too_deep
 _WHOLE = frozenset(
     {
         "_id", "name", "location", "schema_version", "object_type", "created", "_created", "last_modified",
-        "_last_modified", "external_links", "other_identifiers", "data_description", "subject",
+        "_last_modified", "external_links", "other_identifiers", "data_description", "subject", "processing",
     }
 )  # fmt: skip
 _STARTS = frozenset({"subject_id", "session_start_time", "acquisition_start_time", "acquisition_start_tz"})

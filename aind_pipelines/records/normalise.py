@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.hashing import hash_text
 from aind_pipelines.records.names import AssetName, parse_asset_name
+from aind_pipelines.records.provenance import Process, count_investigators, read_processes, read_source_names
 from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, shown
 from aind_pipelines.records.subjects import read_subject
 from aind_pipelines.records.times import Moment
@@ -55,6 +55,11 @@ class NormalisedRecord:
         process_name: What made a derived asset, e.g. ``sorted``.
         project_name: Project.
         institution: Institution's abbreviation.
+        investigator_count: How many investigators it names; None when it says nothing of them.
+        source_names: Names of the assets it says it was made of, in its order.
+        input_name: Name of the asset that it was made of by its own name: what stands before the last process.
+        process_time: When it was made by its own name, without zone (the indexers write UTC, older jobs local time).
+        processes: What was run on the data, in the record's order.
         code_ocean_ids: Code Ocean data asset ids the record names, in its order.
         created: When the record was made, UTC (also where it states no zone).
         modified: When the record was last changed, UTC (also where it states no zone); the later of two spellings.
@@ -78,6 +83,11 @@ class NormalisedRecord:
     process_name: str | None
     project_name: str | None
     institution: str | None
+    investigator_count: int | None
+    source_names: tuple[str, ...]
+    input_name: str | None
+    process_time: datetime | None
+    processes: tuple[Process, ...]
     code_ocean_ids: tuple[str, ...]
     created: datetime | None
     modified: datetime | None
@@ -185,6 +195,11 @@ def normalise(record: object) -> NormalisedRecord:
         or parsed.process_name,
         project_name=reader.text(description.get("project_name"), "data_description.project_name"),
         institution=_institution(reader, description),
+        investigator_count=count_investigators(reader, description),
+        source_names=_source_names(reader, description, parsed, level),
+        input_name=reader.text(parsed.input_name, "name"),
+        process_time=parsed.process_time,
+        processes=read_processes(reader),
         code_ocean_ids=_code_ocean_ids(reader),
         created=_record_time(reader, "created", min),
         modified=_record_time(reader, "last_modified", max),
@@ -286,26 +301,10 @@ def _started(reader: Reader) -> tuple[str, Moment] | None:
         section = reader.section(place)
         if section.get(key) is None:
             continue
-        zone = _stated_zone(reader, section.get("acquisition_start_tz"))
+        zone = reader.zone(section.get("acquisition_start_tz"), "acquisition.acquisition_start_tz")
         moment = reader.moment(section[key], f"{place}.{key}", "acquisition_time_unreadable", zone=zone)
         if moment is not None:
             return f"{place}.{key}", moment
-    return None
-
-
-def _stated_zone(reader: Reader, value: object) -> tzinfo | None:
-    """The zone v2 states beside the time: a name of the tz database, or hours from UTC."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            return ZoneInfo(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return timezone(timedelta(hours=value))
-    except (KeyError, ValueError, OSError, OverflowError):
-        # An unknown name is a KeyError, one that is no name a ValueError, a folder of the database an OSError.
-        pass
-    reader.note("zone_unreadable", "acquisition.acquisition_start_tz", f"Expected a time zone, found {shown(value)}.")
     return None
 
 
@@ -344,6 +343,16 @@ def _modality(reader: Reader, value: object, field: str) -> str | None:
 def _institution(reader: Reader, description: Mapping[Any, Any]) -> str | None:
     word = reader.label(description.get("institution"), "data_description.institution")
     return None if word is None else institution_abbreviation(word)
+
+
+def _source_names(
+    reader: Reader, description: Mapping[Any, Any], parsed: AssetName, level: str | None
+) -> tuple[str, ...]:
+    names = read_source_names(reader, description, parsed)
+    if level == "derived" and not names:
+        field = "data_description.source_data" if "source_data" in description else "data_description.input_data_name"
+        reader.note("source_missing", field, "The asset is derived, but the record does not say from which.")
+    return names
 
 
 def _code_ocean_ids(reader: Reader) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping
-from datetime import date, tzinfo
+from datetime import date, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from aind_pipelines.records.canonical import REPLACEMENT, UNSTORABLE_TEXT
 from aind_pipelines.records.findings import Finding
@@ -118,6 +119,21 @@ class Reader:
         if found is None and value not in (None, ""):
             self.note(code, field, f"Expected a time, found {shown(value)}.")
         return found
+
+    def zone(self, value: object, field: str) -> tzinfo | None:
+        """A zone as v2 states it beside a time: a name of the tz database, or hours from UTC."""
+        if value is None:
+            return None
+        try:
+            if isinstance(value, str):
+                return ZoneInfo(value)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return timezone(timedelta(hours=value))
+        except (KeyError, ValueError, OSError, OverflowError):
+            # An unknown name is a KeyError, one that is no name a ValueError, a folder of the database an OSError.
+            pass
+        self.note("zone_unreadable", field, f"Expected a time zone, found {shown(value)}.")
+        return None
 
     def day(self, value: object, field: str, code: str) -> date | None:
         """A date; a finding `code` when there is something that is none."""

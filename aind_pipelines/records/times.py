@@ -93,12 +93,13 @@ def read_date(value: object) -> date | None:
 
 
 def _from_text(text: str, zone: tzinfo | None) -> Moment | None:
+    found = _from_iso(text)
+    if found is not None:
+        return _moment(found, zone)
     match = _WRITTEN.fullmatch(text)
     if match is None:
         found = parsedate_to_datetime(text) if _MAIL_HEADER.match(text) else datetime.fromisoformat(text)
-        stated = found.tzinfo
     else:
-        stated = _zone(match["zone"])
         found = datetime(
             int(match["year"]),
             int(match["month"]),
@@ -107,10 +108,25 @@ def _from_text(text: str, zone: tzinfo | None) -> Moment | None:
             int(match["minute"] or 0),
             int(match["second"] or 0),
             int((match["fraction"] or "0")[:6].ljust(6, "0")),
-            tzinfo=stated,
+            tzinfo=_zone(match["zone"]),
         )
-    aware = found if stated is not None else found.replace(tzinfo=zone or UTC)
-    return Moment(aware.astimezone(UTC), stated is not None or zone is not None)
+    return _moment(found, zone)
+
+
+def _from_iso(text: str) -> datetime | None:
+    """The commonest form, at a tenth of the pattern's cost; None for what the pattern must look at."""
+    if len(text) < 19 or text[10] != "T":
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _moment(found: datetime, zone: tzinfo | None) -> Moment:
+    if found.tzinfo is None:
+        return Moment(found.replace(tzinfo=zone or UTC).astimezone(UTC), zone is not None)
+    return Moment(found.astimezone(UTC), True)
 
 
 def _zone(text: str | None) -> tzinfo | None:

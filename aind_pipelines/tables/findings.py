@@ -20,6 +20,9 @@ class FindingsPass:
     """One pass over a scope that hands its findings over in parts, for passes that do not fit one transaction.
 
     A pass that is killed leaves what it found standing and resolves nothing that it did not look at.
+
+    Attributes:
+        started: When the pass began, by the database's clock: findings of this pass were last seen then.
     """
 
     def __init__(self, connection: Connection, table: Table, *, scope: str, run_id: str | None = None) -> None:
@@ -34,7 +37,7 @@ class FindingsPass:
         self._table = table
         self._scope = scope
         self._run_id = run_id
-        self._started: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        self.started: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
 
     def add(self, connection: Connection, findings: Iterable[Finding], *, keys: Collection[str] = ()) -> None:
         """Store findings within the caller's transaction.
@@ -55,7 +58,7 @@ class FindingsPass:
         names = ("code", "key", "field", "message")
         texts = ARRAY(Text)
         values = [func.unnest(cast([getattr(finding, name) for finding in findings], texts)) for name in names]
-        of_this_pass = {"scope": self._scope, "last_seen": self._started, "run_id": self._run_id}
+        of_this_pass = {"scope": self._scope, "last_seen": self.started, "run_id": self._run_id}
         table = self._table
         statement = insert(table).from_select(
             [*names, *of_this_pass],
@@ -80,7 +83,7 @@ class FindingsPass:
         table = self._table
         found = (
             select(table.c.code, func.count().label("found"))
-            .where(table.c.scope == self._scope, table.c.last_seen == self._started)
+            .where(table.c.scope == self._scope, table.c.last_seen == self.started)
             .group_by(table.c.code)
         )
         return Counter({row.code: row.found for row in connection.execute(found)})
@@ -92,10 +95,10 @@ class FindingsPass:
             .where(
                 table.c.scope == self._scope,
                 table.c.resolved_at.is_(None),
-                table.c.last_seen < self._started,
+                table.c.last_seen < self.started,
                 *conditions,
             )
-            .values(resolved_at=self._started)
+            .values(resolved_at=self.started)
         )
 
 

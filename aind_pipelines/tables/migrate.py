@@ -23,7 +23,8 @@ from sqlalchemy.engine import URL, make_url
 
 from aind_pipelines.clients.rds.engine import make_engine
 from aind_pipelines.clients.rds.errors import RdsError, translated
-from aind_pipelines.tables.schema import FUNCTIONS, SCHEMAS, VIEWS, metadata
+from aind_pipelines.tables.columns import metadata
+from aind_pipelines.tables.schema import FUNCTIONS, SCHEMAS, VIEWS
 
 VERSION_TABLE = "aind_pipelines_schema_version"
 """Where the version in force is kept: not Alembic's own name, which another application may use in this database."""

@@ -37,8 +37,12 @@ def stage_counts(engine: Engine) -> list[StageCount]:
         size = connection.scalar(select(func.coalesce(func.sum(copies.size), 0))) or 0
         return [
             StageCount("metadata", "records", rows(schema.docdb_records), standing(connection, "docdb")),
-            StageCount("tables", "data assets", rows(schema.data_assets)),
-            StageCount("tables", "subjects", rows(schema.subjects)),
+            StageCount("tables", "data assets", rows(schema.data_assets), standing(connection, "tables")),
+            *(
+                StageCount("tables", table.name.replace("_", " "), rows(table))
+                for table in schema.ANALYSTS_TABLES
+                if table is not schema.data_assets
+            ),
             StageCount(
                 "subjects", "answers", rows(schema.metadata_service_answers), standing(connection, "metadata_service")
             ),

@@ -1,51 +1,21 @@
 """The RDS schema as SQLAlchemy models: what Alembic migrates to.
 
-Analysts' tables are in ``public``; ours are in ``docdb``, ``metadata_service``, ``indexes`` and ``archive``. Every
-stage has a ``findings`` table of one shape (see `aind_pipelines.tables.findings`).
+Analysts' tables are in ``public``; ours are in ``docdb``, ``metadata_service``, ``indexes``, ``archive`` and
+``tables``. Every stage has a ``findings`` table of one shape (see `aind_pipelines.tables.findings`).
 
 All times are ``timestamptz`` unless a column says otherwise; sizes are bytes.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    text,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-SCHEMAS = ("docdb", "metadata_service", "indexes", "archive")
+from aind_pipelines.tables.analysts import RECORD_TABLES
+from aind_pipelines.tables.columns import made_of, metadata, record_columns
+from aind_pipelines.tables.columns import time_column as _time
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-_NOW = text("now()")
-
-
-def _time(name: str, comment: str, *, nullable: bool = True, now: bool = False) -> Column[object]:
-    return Column(
-        name,
-        DateTime(timezone=True),
-        nullable=nullable,
-        comment=comment,
-        server_default=_NOW if now else None,
-    )
+SCHEMAS = ("docdb", "metadata_service", "indexes", "archive", "tables")
 
 
 def _findings(schema: str, subject: str) -> Table:
@@ -271,7 +241,7 @@ archive_findings = _findings("archive", "archive/resource id")
 data_assets = Table(
     "data_assets",
     metadata,
-    Column("id", Text, primary_key=True, comment="DocDB _id"),
+    Column("id", Text, primary_key=True, comment="DocDB _id", info=made_of(("docdb_records", "id"))),
     Column("name", Text, comment="asset name"),
     Column("location", Text, comment="S3 location"),
     Column("subject_id", Text, comment="subject the record names"),
@@ -280,13 +250,19 @@ data_assets = Table(
     Column("data_level", Text, comment="raw, derived or simulated"),
     Column("modalities", ARRAY(Text), comment="modality abbreviations, sorted"),
     Column("process_name", Text, comment="process that made a derived asset, e.g. sorted"),
-    Column("project_name", Text),
+    Column("project_name", Text, comment="project the record names"),
     Column("institution", Text, comment="institution abbreviation"),
     Column("code_ocean_ids", ARRAY(Text), comment="Code Ocean data asset ids the record names"),
     _time("created", "record creation time"),
     _time("modified", "record modification time"),
     Column("schema_version", Text, comment="the record's own schema_version"),
-    Column("record_version", Text, primary_key=True, comment="v1 or v2"),
+    Column(
+        "record_version",
+        Text,
+        primary_key=True,
+        comment="v1 or v2",
+        info=made_of(("docdb_records", "record_version")),
+    ),
     comment="One row per metadata record",
 )
 Index("ix_data_assets_name", data_assets.c.name)
@@ -295,16 +271,26 @@ Index("ix_data_assets_subject_id", data_assets.c.subject_id)
 subjects = Table(
     "subjects",
     metadata,
-    Column("subject_id", Text, primary_key=True),
+    Column("subject_id", Text, primary_key=True, comment="the subject's id, e.g. six digits"),
     Column("sex", Text, comment="Female or Male, as recorded"),
-    Column("date_of_birth", Date),
-    Column("genotype", Text),
+    Column("date_of_birth", Date, comment="date of birth, as recorded"),
+    Column("genotype", Text, comment="genotype, as recorded"),
     Column("species", Text, comment="species name"),
     Column("asset_count", Integer, nullable=False, comment="records that name this subject"),
     _time("first_acquisition", "earliest acquisition of any of them"),
     _time("last_acquisition", "latest acquisition of any of them"),
-    Column("record_id", Text, comment="record the subject's own fields were taken from: the latest modified one"),
-    Column("record_version", Text, comment="version of that record"),
+    Column(
+        "record_id",
+        Text,
+        comment="record the subject's own fields were taken from: the latest modified one",
+        info=made_of(("docdb_records", "id")),
+    ),
+    Column(
+        "record_version",
+        Text,
+        comment="version of that record",
+        info=made_of(("docdb_records", "record_version")),
+    ),
     comment="One row per subject named by a record",
 )
 
@@ -313,11 +299,11 @@ session_assets = Table(
     metadata,
     Column("session_id", Text, primary_key=True, comment="platform_subject_date_time"),
     Column("month", Date, nullable=False, comment="first day of the month of the session id's date"),
-    Column("platform", Text, nullable=False),
-    Column("subject_id", Text, nullable=False),
+    Column("platform", Text, nullable=False, comment="platform, from the id"),
+    Column("subject_id", Text, nullable=False, comment="subject, from the id"),
     Column("session_time", DateTime(timezone=False), nullable=False, comment="from the id: local, no zone"),
-    Column("raw_asset_name", Text),
-    Column("raw_record_version", Text),
+    Column("raw_asset_name", Text, comment="name of the raw asset; null when there is none"),
+    Column("raw_record_version", Text, comment="v1 or v2: version of the raw asset's record"),
     Column("raw_record_id", Text, comment="DocDB record of the raw asset"),
     Column("raw_code_ocean_id", Text, comment="Code Ocean id of the raw asset"),
     Column("raw_data_dir", Text, comment="URI of the raw data, checked to exist; null when it does not"),
@@ -329,24 +315,77 @@ session_assets = Table(
         comment="[{name, process, code_ocean_id, location, created}] by created",
     ),
     _time("resolved_at", "when this row last changed", nullable=False, now=True),
-    Column("run_id", Text),
+    Column("run_id", Text, comment="Dagster run that last changed this row"),
     comment="One row per session: its raw asset, its data and what was derived from it",
 )
 Index("ix_session_assets_month", session_assets.c.month)
 Index("ix_session_assets_subject_id", session_assets.c.subject_id)
 
+# --- tables: what the analysts' tables were derived from -------------------------------------------------------------
+
+derived_records = Table(
+    "derived_records",
+    metadata,
+    Column("record_version", Text, primary_key=True, comment="v1 or v2"),
+    Column("record_id", Text, primary_key=True, comment="DocDB _id of the record"),
+    Column("content_hash", Text, nullable=False, comment="content of the record that its rows were derived from"),
+    Column("code", Text, nullable=False, comment="digest of the code that derived them"),
+    Column("tables", ARRAY(Text), nullable=False, comment="tables whose rows are of that content and that code"),
+    schema="tables",
+    comment="What the rows of each record were derived from: only what changed since is derived again",
+)
+
+subject_statements = Table(
+    "subject_statements",
+    metadata,
+    *record_columns("statement"),
+    Column("subject_id", Text, nullable=False, comment="subject the record names"),
+    _time("acquisition_time", "start of the acquisition"),
+    _time("modified", "record modification time"),
+    Column("sex", Text, comment="as recorded"),
+    Column("date_of_birth", Date),
+    Column("genotype", Text),
+    Column("species", Text, comment="species name"),
+    schema="tables",
+    comment="What each record says of its subject; subjects is made of it",
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False, comment="rows it had then"),
+    _time("published_at", "when a run last brought it up to date", nullable=False, now=True),
+    _time("changed_at", "when a run last changed its content"),
+    Column("run_id", Text, comment="Dagster run that last brought it up to date"),
+    schema="tables",
+    comment="When each analysts' table was last brought up to date",
+)
+
+table_findings = _findings("tables", "record_version/_id")
+
 FINDINGS = {
     "docdb": docdb_findings,
+    "tables": table_findings,
     "metadata_service": metadata_service_findings,
     "sessions": session_findings,
     "archive": archive_findings,
 }
 """Findings tables by stage."""
 
-VIEWS = ("findings", "assets_current")
-"""Views in ``public``: ``findings`` is those of every stage that stand now, ``assets_current`` one record per
-location.
-"""
+ANALYSTS_TABLES = (data_assets, subjects, *RECORD_TABLES)
+"""The tables that are derived from the records, all in ``public``."""
+
+VIEWS = (
+    "findings",
+    "assets_current",
+    "table_status",
+    "latest_processed_assets",
+    "sessions_by_subject_and_month",
+    "assets_without_metadata",
+    "assets_with_missing_source",
+)
+"""Views in ``public``."""
 
 FUNCTIONS = ("docdb.content_hash(body jsonb)", "docdb.records_as_of(at timestamp with time zone)")
 """SQL functions in our schemas, as Postgres writes their arguments."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from aind_pipelines.archive.fixity import Tier
-from aind_pipelines.tables import schema
+from aind_pipelines.tables import analysts, schema
 from aind_pipelines_tests.moto import fill
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def tables(house: House) -> House:
             "_id": f"r{number}",
             "name": f"ecephys_{subject}_2024-03-0{number}_10-00-00",
             "subject": {"subject_id": subject},
+            "data_description": {"modality": ["ecephys", "behavior"]},
         }
         for number, subject in ((1, "111111"), (2, "111111"), (3, "222222"))
     ]
@@ -42,7 +43,7 @@ def tables(house: House) -> House:
     ]
     answers = [{"endpoint": "subject", "key": subject, "status": 404} for subject in ("111111", "222222")]
     write(house, insert(schema.docdb_records).values(rows), insert(schema.metadata_service_answers).values(answers))
-    house.run(["data_assets", "subjects"])
+    house.run(["data_assets", "subjects", "modalities"])
     return house
 
 
@@ -57,6 +58,16 @@ BROKEN_TABLES = [
     ),
     ("every_named_subject_has_a_row", insert(schema.subjects).values(subject_id="333333", asset_count=1), "333333"),
     ("every_named_subject_has_a_row", update(schema.subjects).values(asset_count=1), "assets: 111111"),
+    (
+        "modalities_agrees_with_data_assets",
+        delete(schema.data_assets).where(schema.data_assets.c.id == "r1"),
+        "rows of 1 records that are not in data_assets",
+    ),
+    (
+        "modalities_agrees_with_data_assets",
+        delete(analysts.modalities).where(analysts.modalities.c.position == 0),
+        "rows of 3 records have gaps",
+    ),
     (
         "every_subject_was_asked_for",
         delete(schema.metadata_service_answers).where(schema.metadata_service_answers.c.key == "222222"),
@@ -73,6 +84,20 @@ def test_a_check_of_the_tables_fails_when_they_are_broken(tables: House, name: s
     assert not verdict.passed
     assert verdict.severity == dg.AssetCheckSeverity.ERROR
     assert said in (verdict.description or "")
+
+
+def test_a_table_that_is_empty_beside_data_assets_is_a_warning(tables: House) -> None:
+    verdict = tables.check("quality_control_agrees_with_data_assets")
+    assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert verdict.description == "the table is empty"
+
+
+def test_a_schema_that_was_changed_by_hand_is_a_warning(tables: House) -> None:
+    assert tables.check("schema_is_as_migrated").passed
+    write(tables, text("ALTER TABLE public.processing DROP COLUMN code_url"))
+    verdict = tables.check("schema_is_as_migrated")
+    assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert verdict.description == "column public.processing.code_url is missing"
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def _v1(name: str, **changes: Any) -> dict[str, Any]:
             "modality": [_modality("Behavior videos", "behavior-videos"), _modality("Behavior", "behavior")],
             "data_level": "raw",
             "project_name": "Project-ABC",
+            "investigators": [{"name": "First Person"}, "Second Person"],
             "creation_time": "2025-04-13T15:30:30-07:00",
         },
         "session": {"subject_id": "700001", "session_start_time": "2025-04-13T15:30:30.162812-07:00"},
@@ -66,7 +67,42 @@ _DERIVED = _with(
     data_level="derived",
     process_name="processed",
     input_data_name="behavior_700001_2025-04-13_15-30-30",
-)
+) | {
+    "processing": {
+        "schema_version": "1.1.4",
+        "processing_pipeline": {
+            "pipeline_version": "7",
+            "pipeline_url": "https://github.com/example/pipeline",
+            "data_processes": [
+                {
+                    "name": "Compression",
+                    "software_version": "",
+                    "start_date_time": "2025-04-13 23:00:00+00:00",
+                    "end_date_time": "2025-04-13T23:10:00Z",
+                    "code_url": "",
+                    "code_version": None,
+                },
+                {
+                    "name": "Spike sorting",
+                    "software_version": "0.2.0",
+                    "start_date_time": "2025-04-14T04:00:00Z",
+                    "end_date_time": "2025-04-14T04:09:06Z",
+                    "code_url": "https://github.com/example/sorting",
+                    "code_version": "1.0",
+                },
+            ],
+        },
+        "analyses": [
+            {
+                "name": "Analysis",
+                "software_version": None,
+                "start_date_time": "2025-04-15T10:00:00-07:00",
+                "end_date_time": "2025-04-15T11:00:00-07:00",
+                "code_url": "https://github.com/example/analysis",
+            }
+        ],
+    }
+}
 _OLD = _v1("SmartSPIM_700001_2023-02-28_15-17-45", schema_version="0.2.7", session=None) | {
     "data_description": {
         "schema_version": "0.3.0",
@@ -98,7 +134,25 @@ _REPRS = _with(
     modality=["name='Extracellular electrophysiology' abbreviation='ecephys'"],
     data_level="derived",
     creation_time="2023-05-11T19-29-48-07:00",
-) | {"session": {"session_start_time": "2022-08-09T23:14:00.000Z"}}
+) | {
+    "session": {"session_start_time": "2022-08-09T23:14:00.000Z"},
+    "processing": {
+        "schema_version": "0.1.0",
+        "pipeline_version": "v1.5",
+        "pipeline_url": "https://github.com/example/kilosort",
+        "data_processes": [
+            [
+                {
+                    "name": "Ephys preprocessing",
+                    "version": "v1.5",
+                    "start_date_time": "2023-05-09T14:22:40.206258",
+                    "end_date_time": "2023-05-09T15:19:38.206258",
+                    "code_url": "https://github.com/example/kilosort",
+                }
+            ]
+        ],
+    },
+}
 _LINK_LIST = _v1(
     "behavior_700001_2025-04-13_15-30-30",
     external_links=[
@@ -142,6 +196,24 @@ _V2: dict[str, Any] = {
         "subject_id": "700002",
         "acquisition_start_time": "2023-07-24T18:18:13",
         "acquisition_start_tz": "America/Los_Angeles",
+    },
+    "processing": {
+        "object_type": "Processing",
+        "data_processes": [
+            {
+                "object_type": "Data process",
+                "process_type": "Spike sorting",
+                "name": "Spike sorting - ProbeA",
+                "stage": "Processing",
+                "code": {"url": "https://github.com/example/sorting", "name": "Sorting", "version": "0.2.0"},
+                "pipeline_name": "Ephys pipeline",
+                "start_date_time": "2023-07-25T02:00:00Z",
+                "end_date_time": "2023-07-25T03:00:00Z",
+            }
+        ],
+        "pipelines": [
+            {"name": "Ephys pipeline", "url": "https://github.com/example/pipeline", "version": "kilosort4_1.0.0"}
+        ],
     },
 }
 # Half upgraded: the data description is v2, all else v1; the name has no platform.

@@ -50,12 +50,13 @@ JSON_VALUES = st.recursive(
 )
 
 
-def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+def places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Every place in a value down to a depth: what holds it, and its key or index there."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         yield value, key
         if depth < 4:
-            yield from _places(inner, depth + 1)
+            yield from places(inner, depth + 1)
 
 
 @st.composite
@@ -63,10 +64,10 @@ def damaged_records(draw: st.DrawFn) -> Any:
     """A record of a real shape in which up to three values are replaced or removed."""
     record = copy.deepcopy(SHAPES[draw(st.sampled_from(sorted(SHAPES)))])
     for _ in range(draw(st.integers(0, 3))):
-        places = list(_places(record))
-        if not places:
+        found = list(places(record))
+        if not found:
             break
-        holder, key = places[draw(st.integers(0, len(places) - 1))]
+        holder, key = found[draw(st.integers(0, len(found) - 1))]
         if isinstance(holder, dict) and draw(st.booleans()):
             del holder[key]
         else:

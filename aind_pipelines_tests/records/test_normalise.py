@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -14,10 +15,13 @@ from hypothesis import given, settings
 
 from aind_pipelines.records.canonical import UNSTORABLE_TEXT
 from aind_pipelines.records.normalise import NormalisedRecord, normalise, record_version
+from aind_pipelines.records.provenance import Process
 from aind_pipelines_tests.counts import examples
 from aind_pipelines_tests.records.real import real_records
 from aind_pipelines_tests.records.shapes import SHAPES
 from aind_pipelines_tests.records.strategies import RECORDS
+
+_NO_PROCESS = Process("processing.data_processes", *(None,) * 2, "Processing", *(None,) * 9)
 
 EXPECTED = Path(__file__).with_name("expected_records.json")
 
@@ -55,6 +59,11 @@ def test_a_v1_record_is_read_whole_and_has_no_finding() -> None:
         "process_name": None,
         "project_name": "Project-ABC",
         "institution": "AIND",
+        "investigator_count": 2,
+        "source_names": (),
+        "input_name": None,
+        "process_time": None,
+        "processes": (),
         "code_ocean_ids": ("aaaaaaaa-0000-4000-8000-000000000001",),
         "created": datetime(2025, 4, 14, 4, 10, 37, 796650, tzinfo=UTC),
         "modified": datetime(2025, 4, 14, 4, 10, 39, 724000, tzinfo=UTC),
@@ -72,7 +81,14 @@ def test_a_v1_record_is_read_whole_and_has_no_finding() -> None:
     [
         (
             "v1 derived",
-            {"data_level": "derived", "process_name": "processed", "record_version": "v1"},
+            {
+                "data_level": "derived",
+                "process_name": "processed",
+                "record_version": "v1",
+                "source_names": ("behavior_700001_2025-04-13_15-30-30",),
+                "input_name": "behavior_700001_2025-04-13_15-30-30",
+                "process_time": datetime(2025, 4, 14, 4, 9, 6),
+            },
             set(),
         ),
         (
@@ -98,8 +114,10 @@ def test_a_v1_record_is_read_whole_and_has_no_finding() -> None:
                 "institution": "AIND",
                 "acquisition_time": datetime(2022, 8, 9, 23, 14, tzinfo=UTC),
                 "record_version": "v1",
+                "source_names": (),
+                "input_name": "ecephys_700001_2022-08-09_16-14-38",
             },
-            {"modality_as_repr"},
+            {"modality_as_repr", "source_missing", "processes_nested", "process_time_without_zone"},
         ),
         (
             "v1 with a list of links",
@@ -139,7 +157,7 @@ def test_a_v1_record_is_read_whole_and_has_no_finding() -> None:
                 "process_name": "nwb",
                 "modalities": ("behavior", "fib"),
             },
-            {"platform_missing", "hybrid_schema_versions", "name_without_session"},
+            {"platform_missing", "hybrid_schema_versions", "name_without_session", "source_missing"},
         ),
     ],
 )
@@ -208,6 +226,21 @@ def test_each_odd_shape_is_read(shape: str, expected: dict[str, object], codes: 
          datetime(2023, 7, 24, 18, 18, 13, tzinfo=UTC), "zone_unreadable"),
         ("v2", "acquisition.acquisition_start_tz", 99, "acquisition_time",
          datetime(2023, 7, 24, 18, 18, 13, tzinfo=UTC), "zone_unreadable"),
+        ("v1 raw", "data_description.investigators", ..., "investigator_count", None, None),
+        ("v1 raw", "data_description.investigators", [], "investigator_count", 0, None),
+        ("v1 raw", "data_description.investigators", "A, B", "investigator_count", None, "investigators_unreadable"),
+        ("v1 raw", "data_description.investigators", ["A", None], "investigator_count", 1, "investigators_unreadable"),
+        ("v1 derived", "data_description.input_data_name", ..., "source_names", (), "source_missing"),
+        ("v1 derived", "data_description.input_data_name", 7.5, "source_names", (), "source_missing"),
+        ("v1 derived", "data_description.source_data", ["b", "a", "b"], "source_names",
+         ("behavior_700001_2025-04-13_15-30-30", "b", "a"), None),
+        ("v2", "data_description.source_data", [{"name": "a"}], "source_names", ("a",), None),
+        ("v2", "data_description.source_data", ["ecephys_700002_2023-07-24_18-18-13"], "source_names", (),
+         "source_is_itself"),
+        ("v2", "processing", [], "processes", (), "section_unreadable"),
+        ("v2", "processing.data_processes", "none", "processes", (), "process_unreadable"),
+        ("v2", "processing.data_processes", [None], "processes", (), None),
+        ("v2", "processing.data_processes", {}, "processes", (_NO_PROCESS,), None),
         ("v1 raw", "external_links", "none", "code_ocean_ids", (), "links_unreadable"),
         ("v1 raw", "external_links", {"Code Ocean": "a"}, "code_ocean_ids", ("a",), None),
         ("v1 raw", "external_links", {"Code Ocean": []}, "code_ocean_ids", (), None),
@@ -230,6 +263,50 @@ def test_each_oddity_has_its_code_and_the_record_still_arrives(
     new = _codes(found) - _codes(normalise(SHAPES[shape]))
     assert (code in new) if code else not new
     assert all(finding.key == f"{found.record_version}/{found.id}" for finding in found.findings)
+
+
+def test_the_processes_of_every_schema_version_are_read_into_one_shape() -> None:
+    sorting, other = "https://github.com/example/sorting", "processing.data_processes"
+    older, pipeline = "processing.processing_pipeline.data_processes", "https://github.com/example/pipeline"
+
+    def at(day: int, hour: int, minute: int = 0, second: int = 0) -> datetime:
+        return datetime(2025, 4, day, hour, minute, second, tzinfo=UTC)
+
+    copied = Process(
+        f"{older}.0", "Compression", None, "Processing", None, None, None, None, None, pipeline, "7",
+        at(13, 23), at(13, 23, 10),
+    )  # fmt: skip
+    sorted_ = Process(
+        f"{older}.1", "Spike sorting", None, "Processing", None, "0.2.0", sorting, "1.0", None, pipeline, "7",
+        at(14, 4), at(14, 4, 9, 6),
+    )  # fmt: skip
+    analysed = Process(
+        "processing.analyses.0", "Analysis", None, "Analysis", None, None, "https://github.com/example/analysis", None,
+        None, None, None, at(15, 17), at(15, 18),
+    )  # fmt: skip
+    assert normalise(SHAPES["v1 derived"]).processes == (copied, sorted_, analysed)
+    kilosort = "https://github.com/example/kilosort"
+    assert normalise(SHAPES["v0 with Python reprs"]).processes == (
+        Process(
+            f"{other}.0.0", "Ephys preprocessing", None, "Processing", None, "v1.5", kilosort, None, None, kilosort,
+            "v1.5", datetime(2023, 5, 9, 14, 22, 40, 206258, UTC), datetime(2023, 5, 9, 15, 19, 38, 206258, UTC),
+        ),
+    )  # fmt: skip
+    assert normalise(SHAPES["v2"]).processes == (
+        Process(
+            f"{other}.0", "Spike sorting", "Spike sorting - ProbeA", "Processing", "Sorting", "0.2.0", sorting, None,
+            "Ephys pipeline", pipeline, "kilosort4_1.0.0", datetime(2023, 7, 25, 2, tzinfo=UTC),
+            datetime(2023, 7, 25, 3, tzinfo=UTC),
+        ),
+    )  # fmt: skip
+
+
+def test_a_list_within_itself_ends() -> None:
+    steps: list[object] = []
+    steps.append(steps)
+    found = normalise(SHAPES["v2"] | {"processing": {"data_processes": steps}})
+    assert found.processes == ()
+    assert _codes(found) == {"processes_nested", "process_unreadable"}
 
 
 def test_bson_types_are_read() -> None:
@@ -275,7 +352,8 @@ def test_the_record_version_follows_from_the_content(record: object, version: st
 def test_nothing_makes_it_raise_and_what_it_reads_can_be_stored(record: object) -> None:
     found = normalise(record)
     texts = [value for value in asdict(found).values() if isinstance(value, str)]
-    texts += [*found.modalities, *found.code_ocean_ids]
+    texts += [*found.modalities, *found.code_ocean_ids, *found.source_names]
+    texts += [value for step in found.processes for value in asdict(step).values() if isinstance(value, str)]
     texts += [text for finding in found.findings for text in (finding.key, finding.field, finding.message)]
     assert not any(UNSTORABLE_TEXT.search(text) for text in texts)
     assert found.id
@@ -305,10 +383,27 @@ def test_every_real_record_arrives() -> None:
         "hybrid_schema_versions": 4,
         "name_without_session": 1,
         "acquisition_time_disagrees": 1,
+        "source_missing": 3,
+        "process_time_without_zone": 3,
+        "processes_nested": 1,
     }
+    assert sum(len(record.processes) for record in found) == _all_processes(records)
+    assert {record.investigator_count for record in found} == {None, 1, 2, 3, 4, 7}
 
 
-def testreal_records_of_different_shape_have_the_values_written_out_by_hand() -> None:
+def _all_processes(records: list[dict[str, Any]]) -> int:
+    """Every object in the lists of processes of these records, however the lists are nested."""
+
+    def count(value: Any) -> int:
+        return sum(map(count, value)) if isinstance(value, list) else int(isinstance(value, dict))
+
+    sections = [record.get("processing") or {} for record in records]
+    older = [section.get("processing_pipeline") or {} for section in sections]
+    lists = [section.get(key) for section in sections for key in ("data_processes", "analyses")]
+    return sum(map(count, [*lists, *(section.get("data_processes") for section in older)]))
+
+
+def test_real_records_of_different_shape_have_the_values_written_out_by_hand() -> None:
     found = {record.id: record for record in map(normalise, real_records())}
     expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert len(expected) >= 12

@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there_is_an_outage_and_the_password_is_not_told(em
         ("ALTER TABLE public.subjects ADD COLUMN mine int", "column public.subjects.mine is not in the models"),
         ("ALTER TABLE public.subjects ALTER asset_count TYPE text", "column public.subjects.asset_count: type"),
         ("ALTER TABLE public.subjects ALTER asset_count DROP NOT NULL", "public.subjects.asset_count: nullable"),
-        ("DROP TABLE public.session_assets", "table public.session_assets is missing"),
+        ("DROP TABLE public.session_assets CASCADE", "table public.session_assets is missing"),
         ("CREATE TABLE archive.mine (id int)", "table archive.mine is not in the models"),
         ("DROP VIEW public.findings", "view public.findings is missing"),
         ("COMMENT ON COLUMN public.subjects.sex IS 'x'", "column public.subjects.sex: comment"),

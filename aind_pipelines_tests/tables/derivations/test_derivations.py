@@ -1,0 +1,126 @@
+"""Derivations on records of every shape, whole and damaged."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aind_pipelines.clients.rds.encode import cell_for
+from aind_pipelines_tests.counts import examples
+from aind_pipelines_tests.records.strategies import RECORDS, VALUES, places
+from aind_pipelines_tests.tables.deriving import BY_NAME, derived, derived_with_findings
+from aind_pipelines_tests.tables.sections import SECTIONS
+
+V1, V2 = SECTIONS["v1"], SECTIONS["v2"]
+_FILLED_IN = {"source_record_version", "source_record_id", "source_records"}
+_CELLS = {
+    name: {column.name: (cell_for(column.type), column.nullable) for column in derivation.table.columns}
+    for name, derivation in BY_NAME.items()
+}
+
+
+def _changed(record: dict[str, Any], place: str, value: object) -> dict[str, Any]:
+    """The record with the value at a dotted place replaced."""
+    changed = copy.deepcopy(record)
+    *path, last = place.split(".")
+    holder: Any = changed
+    for part in path:
+        holder = holder[int(part) if isinstance(holder, list) else part]
+    holder[int(last) if isinstance(holder, list) else last] = value
+    return changed
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> Any:
+    record = copy.deepcopy(SECTIONS[draw(st.sampled_from(sorted(SECTIONS)))])
+    for _ in range(draw(st.integers(0, 3))):
+        holder, key = draw(st.sampled_from(list(places(record))))
+        if isinstance(holder, dict) and draw(st.booleans()):
+            holder.pop(key, None)
+        elif isinstance(holder, dict) or key < len(holder):
+            holder[key] = draw(VALUES)
+    return record
+
+
+@settings(max_examples=examples(150))
+@given(RECORDS | _damaged())
+def test_nothing_makes_a_derivation_raise_and_its_rows_can_be_stored(record: Any) -> None:
+    for name in BY_NAME:
+        rows, findings = derived_with_findings(record, name)
+        for row in rows:
+            assert set(row) | _FILLED_IN >= set(_CELLS[name]) >= set(row)
+            for column, value in row.items():
+                cell, nullable = _CELLS[name][column]
+                assert nullable or value is not None, column
+                cell(value)
+        assert [row["position"] for row in rows if "position" in row] == [
+            place for place, row in enumerate(rows) if "position" in row
+        ]
+        assert all(finding.message for finding in findings)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_both_generations_say_the_same_in_the_same_columns(name: str) -> None:
+    first, second = ([_comparable(row) for row in derived(record, name)] for record in (V1, V2))
+    assert first
+    assert first == second
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """What both generations can say; words for kinds, and what one of them lacks, are their own."""
+    own = {
+        "record_version", "schema_version", "path", "section", "procedure_type", "material_type", "metric_type",
+        "evaluation_name", "evaluation_status", "tags", "name", "software_name", "code_version", "pipeline_name",
+        "platform_active", "coordinates", "coordinate_system", "instrument_type", "manufacturer", "location",
+        "protocol_ids", "devices",
+    }  # fmt: skip
+    return {column: value for column, value in row.items() if column not in own}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "name", "column", "expected", "code"),
+    [
+        ("data_description.funding_source", {"funder": "NIMH"}, "funding", "funder", "NIMH", None),
+        ("data_description.funding_source", [7], "funding", None, None, "funding_unreadable"),
+        ("session.reward_consumed_unit", "hogshead", "acquisitions", "reward_consumed", None, "unit_unknown"),
+        ("session.reward_consumed_total", "much", "acquisitions", "reward_consumed", None, "number_unreadable"),
+        ("session.reward_consumed_total", float("inf"), "acquisitions", "reward_consumed", None, "number_unreadable"),
+        ("session.session_end_time", "noon", "acquisitions", "end_time", None, "time_unreadable"),
+        ("session.experimenter_full_name", {"a": 1}, "acquisitions", "experimenter_count", None, "people_unreadable"),
+        ("session.active_mouse_platform", "yes", "acquisitions", "platform_active", None, "field_unreadable"),
+        ("session.data_streams", "none", "data_streams", None, None, "data_stream_unreadable"),
+        ("session.stimulus_epochs.0.trials_total", 1.5, "stimulus_epochs", "trials_total", None, "number_unreadable"),
+        ("session.stimulus_epochs.0.trials_total", 2**40, "stimulus_epochs", "trials_total", None,
+         "number_unreadable"),
+        ("rig.modification_date", "spring", "instruments", "modification_date", None, "date_unreadable"),
+        ("procedures.subject_procedures.0", "cut", "procedures", None, None, "procedure_unreadable"),
+        ("procedures.subject_procedures.0.procedures.0.procedure_type", None, "procedures", None, None,
+         "procedure_without_type"),
+        ("procedures.subject_procedures.0.procedures.0.injection_materials", ["x"], "procedure_materials", None, None,
+         "material_unreadable"),
+        ("quality_control.evaluations.0.metrics.0.value", "x" * 10_001, "quality_control", "value", None,
+         "metric_value_left_out"),
+        ("quality_control.evaluations.0.metrics", [], "quality_control", "evaluation_name", "Completeness", None),
+        ("quality_control.evaluations.0.metrics.0.status_history", [], "quality_control", "status", None, None),
+        ("quality_control.evaluations.0.metrics.0.status_history.1.evaluator", "A Person", "quality_control",
+         "automated", False, None),
+    ],
+)  # fmt: skip
+def test_each_oddity_is_told_and_the_rest_still_arrives(
+    place: str, value: object, name: str, column: str | None, expected: object, code: str | None
+) -> None:
+    rows, findings = derived_with_findings(_changed(V1, place, value), name)
+    if column is not None:
+        assert rows[0][column] == expected
+    assert {finding.code for finding in findings} == ({code} if code else set())
+
+
+def test_no_table_names_a_person() -> None:
+    for record in (V1, V2):
+        rows = [derived(record, name) for name in BY_NAME]
+        assert "Person" not in str(rows)
+        assert "Person" in str(record)
