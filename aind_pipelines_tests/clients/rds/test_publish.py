@@ -275,6 +275,7 @@ def test_a_constraint_leaves_the_old_table_and_names_itself(engine: Engine, asse
     assert _read(engine, assets) == {"a": 0, "b": 0}
 
 
+@pytest.mark.slow
 def test_a_connection_killed_at_every_step_leaves_the_table_old_or_new(
     engine: Engine, postgres: PostgresServer, database: str, assets: Table
 ) -> None:

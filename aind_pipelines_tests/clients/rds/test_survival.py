@@ -137,6 +137,7 @@ def test_a_merge_writes_what_is_given_and_deletes_what_is_named(engine: Engine, 
     assert len(_content(engine, table)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyed", [True, False])
 def test_the_room_a_table_takes_stays_bounded(engine: Engine, table: Table, keyed: bool) -> None:
     rows = 200
