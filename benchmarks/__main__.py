@@ -10,8 +10,8 @@ from dataclasses import asdict
 
 from benchmarks.environment import isolated
 
-NAMES = ("docdb", "lab")
-_SIZED = ("docdb",)
+NAMES = ("docdb", "lab", "tables")
+_SIZES = {"docdb": "records", "tables": "rows"}
 
 
 def main() -> int:
@@ -20,10 +20,12 @@ def main() -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--records", type=int, help="docdb: how many records (default: 20000)")
+    parser.add_argument("--rows", type=int, help="tables: how many rows (default: 200000)")
     arguments = parser.parse_args()
-    options = {"records": arguments.records} if arguments.records is not None else {}
-    if options and arguments.name not in _SIZED:
-        parser.error(f"--records says nothing to {arguments.name}")
+    options = {name: number for name in _SIZES.values() if (number := getattr(arguments, name)) is not None}
+    for name in options:
+        if _SIZES.get(arguments.name) != name:
+            parser.error(f"--{name} says nothing to {arguments.name}")
     with isolated():
         rows = importlib.import_module(f"benchmarks.{arguments.name}").measure(**options)
     if arguments.json:

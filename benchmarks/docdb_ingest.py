@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,16 +22,13 @@ from typing import Any
 
 from benchmarks.front import Traffic
 from benchmarks.https_front import https_front
+from benchmarks.processes import CLI, MEGABYTE, PEER, child_environment, connect, run_lab, timed
 from benchmarks.rows import Row, at_least, at_most
 
 ROUNDS = 5
 ROUNDS_OF_TWICE = 3
-ROOT = Path(__file__).parents[1]
-PEER = ROOT / ".peers" / "aind-data-access-api-rds" / "bin" / "python"
-_CLI = (sys.executable, "-m", "aind_pipelines.cli")
 _BATCH = 200
 _SMALLEST, _LARGEST = 10_000, 100_000
-_MEGABYTE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +52,10 @@ def measure(records: int = 20_000) -> list[Row]:
     scratch = Path(tempfile.mkdtemp(prefix="aind-bench-docdb-"))
     home = scratch / "lab"
     try:
-        _lab("up", home)
+        run_lab("up", home)
         return _measure(home, scratch, records)
     finally:
-        _lab("down", home)
+        run_lab("down", home)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -70,7 +65,7 @@ def _measure(home: Path, scratch: Path, records: int) -> list[Row]:
 
     lab = LabHome(home)
     subprocess.run(
-        [*_CLI, "db", "migrate"], check=True, env=_environment(lab.environment()), stdout=subprocess.DEVNULL
+        [*CLI, "db", "migrate"], check=True, env=child_environment(lab.environment()), stdout=subprocess.DEVNULL
     )
 
     def load(first: int, after: int) -> None:
@@ -129,14 +124,14 @@ class Bench:
     def __init__(self, lab_environment: Mapping[str, str], host: str, trusted: Path, traffic: Traffic) -> None:
         self._host = host
         self._traffic = traffic
-        self._environment = _environment(lab_environment) | {
+        self._environment = child_environment(lab_environment) | {
             "DOC_DB_API_HOST": f"https://{host}",
             "REQUESTS_CA_BUNDLE": str(trusted),
         }
 
     def ours(self) -> Run:
         """A full ingest meets an empty mirror."""
-        with _connect(self._environment) as connection:
+        with connect(self._environment) as connection:
             tables = connection.execute(
                 "select format('docdb.%I', tablename) from pg_tables where schemaname = 'docdb'"
             )
@@ -152,51 +147,21 @@ class Bench:
 
     def _run(self, command: list[str], query: str) -> Run:
         before = replace(self._traffic)
-        cpu, wall, memory = _timed(command, self._environment)
+        cpu, wall, memory = timed(command, self._environment)
         after = replace(self._traffic)
         moved = after.sent + after.received - before.sent - before.received
         contents = _contents(self._environment, query)
-        return Run(cpu, wall, memory, moved / _MEGABYTE, after.requests - before.requests, contents)
-
-
-def _timed(command: list[str], environment: Mapping[str, str]) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak memory of one child process."""
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{command[-1]} ended with {process.returncode}: {said.read()[-2000:].decode()}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return used.ru_utime + used.ru_stime, time.monotonic() - started, used.ru_maxrss * unit / _MEGABYTE
+        return Run(cpu, wall, memory, moved / MEGABYTE, after.requests - before.requests, contents)
 
 
 def _contents(environment: Mapping[str, str], query: str) -> str:
     """A hash of the selected columns of every record, by id, with their number."""
     digest = hashlib.sha256()
-    with _connect(environment) as connection:
+    with connect(environment) as connection:
         rows = sorted(tuple(map(str, row)) for row in connection.execute(query))
     for row in rows:
         digest.update(json.dumps(row).encode())
     return f"{len(rows)} {digest.hexdigest()}"
-
-
-def _connect(environment: Mapping[str, str]) -> Any:
-    import psycopg
-
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
-    return psycopg.connect(**{key: environment[name] for key, name in names.items()})
-
-
-def _environment(lab: Mapping[str, str]) -> dict[str, str]:
-    """The lab's, with what finds programs and these modules."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **lab}
-
-
-def _lab(verb: str, home: Path) -> None:
-    subprocess.run([*_CLI, "lab", verb, "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
 
 
 def _made(first: int, after: int) -> list[dict[str, Any]]:

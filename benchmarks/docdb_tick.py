@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.front import Traffic, front
+from benchmarks.processes import run_lab
 from benchmarks.rows import Row, at_least, at_most
 
 if TYPE_CHECKING:
@@ -85,8 +84,8 @@ def measure(records: int = 100_000) -> list[Row]:
     scratch = Path(tempfile.mkdtemp(prefix="aind-bench-tick-"))
     with ExitStack() as opened:
         opened.callback(shutil.rmtree, scratch, ignore_errors=True)
-        opened.callback(_lab, "down", scratch / "lab")
-        _lab("up", scratch / "lab")
+        opened.callback(run_lab, "down", scratch / "lab")
+        run_lab("up", scratch / "lab")
         lab = LabHome(scratch / "lab")
         load_records(lab, {})  # makes the indexes
         engine = create_engine(lab.postgres().url())
@@ -262,11 +261,6 @@ def through_ssh(environment: Mapping[str, str]) -> Iterator[Way]:
         )
         with DocumentDbSSHClient(credentials) as client:
             yield Way("SSH", CollectionSource(client, _NAME), traffic, counts_requests=False)
-
-
-def _lab(verb: str, home: Path) -> None:
-    command = [sys.executable, "-m", "aind_pipelines.cli", "lab", verb, "--home", str(home)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _id(number: int) -> str:

@@ -14,11 +14,17 @@ from benchmarks.front import Traffic, front
 @contextmanager
 def https_front(url: str, folder: Path, traffic: Traffic | None = None) -> Iterator[tuple[int, Path]]:
     """Terminate TLS for ``https://localhost:<port>``; gives the port and the certificate to trust."""
+    context, trusted = tls(folder)
+    with front(url, traffic, wrapped=lambda plain: context.wrap_socket(plain, server_side=True)) as port:
+        yield port, trusted
+
+
+def tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server for ``localhost`` needs, and the certificate to trust; both are kept in `folder`."""
     trusted, private = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, private)
-    with front(url, traffic, wrapped=lambda plain: context.wrap_socket(plain, server_side=True)) as port:
-        yield port, trusted
+    return context, trusted
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:

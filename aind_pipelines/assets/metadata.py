@@ -61,7 +61,7 @@ def docdb_records(
                         engine,
                         CollectionSource(client, name, page_size=docdb_policy.page_size),
                         config.mode,
-                        run_id=context.run_id,
+                        run_id=context.run.run_id,
                         overlap=timedelta(minutes=docdb_policy.watermark_overlap_minutes),
                         guard=DeletionGuard(docdb_policy.max_deleted_share, docdb_policy.max_deleted_floor),
                         reconcile_passes=docdb_policy.reconcile_passes,

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from aind_pipelines.assets.describe import column_lineage, outcome
+from aind_pipelines.assets.export import ExportConfig, exported
 from aind_pipelines.assets.metadata import docdb_records
 from aind_pipelines.resources.rds import RDSResource
 
@@ -36,8 +37,8 @@ _DESCRIPTIONS = {
 _FROM_OTHER_TABLES = {"asset_lineage": ["data_assets"]}
 
 
-class TablesConfig(dg.Config):
-    """How much to derive."""
+class TablesConfig(ExportConfig):
+    """How much to derive, and where the tables go as files."""
 
     full: bool = Field(
         default=False,
@@ -69,20 +70,21 @@ def analysts_tables(
     from aind_pipelines.tables.schema import ANALYSTS_TABLES
 
     names = {key.to_user_string() for key in context.selected_asset_keys}
-    with rds.engine() as engine:
-        results = publish_tables(engine, names, full=config.full, run_id=context.run_id)
     tables = {table.name: table for table in ANALYSTS_TABLES}
-    for name, result in results.items():
-        context.log.info(f"{name}: {result}")
-        table = tables[name]
-        yield dg.MaterializeResult(
-            asset_key=name,
-            metadata=outcome(
-                rows=result.rows,
-                changed=result.changed,
-                findings=result.findings,
-                table=table,
-                **column_lineage(table),
-                **{"records derived": result.records},
-            ),
-        )
+    with rds.engine() as engine:
+        results = publish_tables(engine, names, full=config.full, run_id=context.run.run_id)
+        for name, result in results.items():
+            context.log.info(f"{name}: {result}")
+            table = tables[name]
+            yield dg.MaterializeResult(
+                asset_key=name,
+                metadata=outcome(
+                    rows=result.rows,
+                    changed=result.changed,
+                    findings=result.findings,
+                    table=table,
+                    **column_lineage(table),
+                    **exported(engine, table, config),
+                    **{"records derived": result.records},
+                ),
+            )

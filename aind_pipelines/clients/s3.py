@@ -1,6 +1,6 @@
 """S3: listing the buckets that hold assets, with failures that name the bucket and the next step.
 
-Listings are lazy and read in pages of 1,000. Nothing here writes.
+Listings are lazy and read in pages of 1,000. Nothing here writes; what does goes through `path`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, ServiceUnavailable, UnexpectedAnswer
+from aind_pipelines.settings import load_settings_with_origins
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+    from upath import UPath
 
     from aind_pipelines.settings import Settings
 
@@ -262,3 +264,27 @@ def _raise_ours_without_answer(bucket: str, doing: str, error: BotoCoreError) ->
         SERVICE,
         f"{place}: the connection failed ({type(error).__name__}). Check the network and AWS_ENDPOINT_URL.",
     ) from None
+
+
+def path(uri: str) -> UPath:
+    """A `upath.UPath` for a URI, which reaches S3 with the configured endpoint and keys."""
+    from upath import UPath
+
+    made: UPath = UPath(uri, **(_s3fs_options() if uri.startswith("s3://") else {}))
+    return made
+
+
+def _s3fs_options() -> dict[str, Any]:
+    """Options for s3fs: the endpoint, and the keys if they are not those that it finds in the environment itself.
+
+    The endpoint is named although the environment may hold it, since s3fs keeps one file system per set of options.
+    """
+    loaded = load_settings_with_origins()
+    settings = loaded.values
+    options: dict[str, Any] = {}
+    if settings.aws_endpoint_url is not None:
+        options["endpoint_url"] = settings.aws_endpoint_url
+    in_environment = loaded.origins["aws_access_key_id"].startswith("environment")
+    if settings.aws_access_key_id and settings.aws_secret_access_key and not in_environment:
+        options |= {"key": settings.aws_access_key_id, "secret": settings.aws_secret_access_key.get_secret_value()}
+    return options

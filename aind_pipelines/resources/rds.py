@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
 from aind_pipelines.resources.base import Resource
-from aind_pipelines.settings import load_settings
+from aind_pipelines.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -21,6 +21,13 @@ class RDSResource(Resource):
     user: str | None = Field(default=None, description="default: RDS_USER or RDS_USERNAME")
     password: str | None = Field(default=None, description="default: RDS_PASSWORD; give an EnvVar, never a literal")
     database: str | None = Field(default=None, description="default: RDS_DATABASE or RDS_DBNAME")
+    sslmode: str = Field(default="prefer", description="libpq's TLS mode, disable to verify-full")
+    sslrootcert: str | None = Field(default=None, description="CA bundle for the verify- modes of sslmode")
+    statement_timeout: float | None = Field(
+        default=None, gt=0, description="seconds after which a statement is cancelled; publishing is not bound by it"
+    )
+    through_bastion: bool = Field(default=False, description="go through the SSH bastion of DOC_DB_SSH_HOST")
+    ssh_key_file: str | None = Field(default=None, description="private key for the bastion, instead of a password")
 
     @contextmanager
     def engine(self) -> "Iterator[Engine]":
@@ -30,7 +37,11 @@ class RDSResource(Resource):
             SettingsError: Something needed to connect is not configured.
             ServiceError: The database cannot be reached, or its schema is behind (``aind-pipelines db migrate``).
         """
-        from aind_pipelines.clients.rds.engine import engine_from_settings
+        from pathlib import Path
+        from typing import get_args
+
+        from aind_pipelines.clients.rds.bastion import SSHBastion
+        from aind_pipelines.clients.rds.engine import SslMode, engine_from_settings
         from aind_pipelines.tables.migrate import require_current
 
         settings = load_settings(
@@ -40,7 +51,15 @@ class RDSResource(Resource):
             rds_password=self.password,
             rds_database=self.database,
         )
-        engine = engine_from_settings(settings)
+        if self.sslmode not in get_args(SslMode):
+            raise SettingsError(f"RDS: sslmode {self.sslmode!r} is none of {', '.join(get_args(SslMode))}.")
+        engine = engine_from_settings(
+            settings,
+            sslmode=cast("SslMode", self.sslmode),
+            sslrootcert=None if self.sslrootcert is None else Path(self.sslrootcert),
+            statement_timeout=self.statement_timeout,
+            bastion=SSHBastion(settings=settings, key_file=self.ssh_key_file) if self.through_bastion else None,
+        )
         try:
             require_current(engine)
             yield engine

@@ -14,7 +14,7 @@ from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.s3 import list_children, parse_uri, prefix_exists
 from aind_pipelines.records.names import parse_session_id
 from aind_pipelines.sessions.rules import Folder
-from aind_pipelines.settings import Settings, SettingsError, load_policy, load_settings, load_settings_with_origins
+from aind_pipelines.settings import Settings, SettingsError, load_policy, load_settings
 
 if TYPE_CHECKING:
     from codeocean import CodeOcean
@@ -164,30 +164,6 @@ def _folder(bucket: str, prefix: str) -> Folder | None:
         return None
     session = parse_session_id(prefix)
     return Folder(bucket, prefix, tuple(list_children(client, bucket, prefix)), session.id if session else None)
-
-
-def path(uri: str) -> UPath:
-    """A `upath.UPath` for a URI, which reads S3 with the configured endpoint and keys."""
-    from upath import UPath
-
-    made: UPath = UPath(uri, **(_s3fs_options() if uri.startswith("s3://") else {}))
-    return made
-
-
-def _s3fs_options() -> dict[str, Any]:
-    """Options for s3fs: the endpoint, and the keys if they are not those that it finds in the environment itself.
-
-    The endpoint is named although the environment may hold it, since s3fs keeps one file system per set of options.
-    """
-    loaded = load_settings_with_origins()
-    settings = loaded.values
-    options: dict[str, Any] = {}
-    if settings.aws_endpoint_url is not None:
-        options["endpoint_url"] = settings.aws_endpoint_url
-    in_environment = loaded.origins["aws_access_key_id"].startswith("environment")
-    if settings.aws_access_key_id and settings.aws_secret_access_key and not in_environment:
-        options |= {"key": settings.aws_access_key_id, "secret": settings.aws_secret_access_key.get_secret_value()}
-    return options
 
 
 def read_json(file: UPath) -> Any:

@@ -12,6 +12,7 @@ from datetime import datetime as DateTime  # noqa: N812
 from functools import cached_property, total_ordering
 from typing import TYPE_CHECKING, Any
 
+from aind_pipelines.clients.s3 import path
 from aind_pipelines.records.names import parse_session_id
 from aind_pipelines.sessions import live
 from aind_pipelines.sessions.ids import session_id_in
@@ -121,7 +122,7 @@ class Session:
         """
         if self.raw_data_uri is None:
             raise NotFound(f"{self.id} has no raw data in S3: " + self._reasons())
-        return live.path(self.raw_data_uri)
+        return path(self.raw_data_uri)
 
     @property
     def is_uploaded(self) -> bool:

@@ -10,9 +10,11 @@ from sqlalchemy.types import TypeEngine
 
 from aind_pipelines.clients.rds.engine import SslMode, make_engine
 from aind_pipelines.clients.rds.errors import PublishRefused, SchemaMismatch, translated
-from aind_pipelines.clients.rds.frames import column_names, rows_of, table_for
+from aind_pipelines.clients.rds.frames import Columnar, column_names, table_for
+from aind_pipelines.clients.rds.load import columns_of
 from aind_pipelines.clients.rds.names import listed, qualified
 from aind_pipelines.clients.rds.publish import PublishResult, publish, replace
+from aind_pipelines.clients.rds.sources import source_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from aind_pipelines.clients.rds.bastion import SSHBastion
     from aind_pipelines.clients.rds.credentials import RDSCredentials
 
 _Types = Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]]
@@ -36,6 +39,8 @@ class Client:
         statement_timeout: Seconds after which a query is cancelled; None for no limit.
         sslmode: libpq's TLS mode.
         sslrootcert: CA bundle for the ``verify-`` modes.
+        pool_size: Connections kept; as many more may be opened for a while.
+        bastion: SSH bastion to go through, e.g. ``SSHBastion()`` for the one of the environment.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Client:
         sslmode: SslMode = "prefer",
         sslrootcert: Path | None = None,
         pool_size: int = 5,
+        bastion: SSHBastion | None = None,
     ) -> None:
         self.credentials = credentials
         self.engine: Engine = make_engine(
@@ -56,6 +62,7 @@ class Client:
             sslmode=sslmode,
             sslrootcert=sslrootcert,
             pool_size=pool_size,
+            bastion=bastion,
         )
 
     def __enter__(self) -> Self:
@@ -67,7 +74,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the idle connections; the client can be used again."""
+        """Close the idle connections and the tunnel; the client can be used again."""
         self.engine.dispose()
 
     def read_table(
@@ -123,14 +130,15 @@ class Client:
 
     def overwrite_table_with_df(
         self,
-        df: pd.DataFrame,
+        df: Columnar,
         table_name: str,
         dtype: _Types | None = None,
         *,
         schema: str | None = None,
         allow_empty: bool = False,
+        max_shrink: float = 0.5,
     ) -> PublishResult:
-        """Make a DataFrame the content of a table, atomically; the index is not written.
+        """Make a DataFrame (without its index) or an Arrow table the content of a table, atomically.
 
         An existing table keeps its column types, indexes, grants, views and comments; readers see the old content or
         the new one and do not wait. With a primary key, only rows that differ are written. A table that does not
@@ -142,11 +150,12 @@ class Client:
             dtype: Types by column for a table that is created; the others are found from the values.
             schema: Schema; None for the server's search path.
             allow_empty: Take a DataFrame without rows as right.
+            max_shrink: Largest share of the table's rows that may be lost; 1 allows any.
 
         Raises:
             SchemaMismatch: The columns are not the table's, or a column mixes kinds of values.
             BadValue: A value does not fit its column.
-            PublishRefused: No rows, or a primary key that is repeated or null.
+            PublishRefused: No rows, too few rows, or a primary key that is repeated or null.
             ServiceError: The database refused or cannot be reached.
         """
         names = column_names(df)
@@ -155,15 +164,14 @@ class Client:
             return self._create(df, table_name, schema, dtype or {}, allow_empty=allow_empty)
         _expect_columns(table, names, complete=True)
         key = [column.name for column in table.primary_key.columns]
-        rows = rows_of(df)
         if key:
-            return publish(self.engine, table, rows, key=key, allow_empty=allow_empty, max_shrink=1, nan_is_null=True)
-        return replace(self.engine, table, rows, allow_empty=allow_empty, max_shrink=1, nan_is_null=True)
+            return publish(self.engine, table, df, key=key, allow_empty=allow_empty, max_shrink=max_shrink)
+        return replace(self.engine, table, df, allow_empty=allow_empty, max_shrink=max_shrink)
 
     def append_df_to_table(
-        self, df: pd.DataFrame, table_name: str, dtype: _Types | None = None, *, schema: str | None = None
+        self, df: Columnar, table_name: str, dtype: _Types | None = None, *, schema: str | None = None
     ) -> int:
-        """Add a DataFrame's rows to a table, all or none; a table that does not exist is created.
+        """Add the rows of a DataFrame or Arrow table to a table, all or none; a table that does not exist is created.
 
         Args:
             df: Rows to add; columns that it lacks take their defaults.
@@ -189,9 +197,9 @@ class Client:
     append_table = append_df_to_table
 
     def upsert_table(
-        self, df: pd.DataFrame, table_name: str, *, key: Sequence[str], schema: str | None = None
+        self, df: Columnar, table_name: str, *, key: Sequence[str], schema: str | None = None
     ) -> PublishResult:
-        """Insert a DataFrame's new rows into a table and update those whose key exists; nothing is deleted.
+        """Insert the new rows of a DataFrame or Arrow table, and update those whose key exists; nothing is deleted.
 
         Raises:
             SchemaMismatch: No such table or column.
@@ -204,7 +212,7 @@ class Client:
         if table is None:
             raise SchemaMismatch(f"there is no table {qualified(table_name, schema)}.")
         _expect_columns(table, names, complete=False)
-        return publish(self.engine, table, rows_of(df), key=key, delete_missing=False, nan_is_null=True)
+        return publish(self.engine, table, df, key=key, delete_missing=False)
 
     def _existing(self, name: str, schema: str | None) -> Table | None:
         with translated(f"looking at table {name}"), self.engine.connect() as connection:
@@ -213,23 +221,25 @@ class Client:
             return Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
 
     def _create(
-        self, df: pd.DataFrame, name: str, schema: str | None, types: _Types, *, allow_empty: bool
+        self, df: Columnar, name: str, schema: str | None, types: _Types, *, allow_empty: bool
     ) -> PublishResult:
-        if df.empty and not allow_empty:
+        if len(df) == 0 and not allow_empty:
             raise PublishRefused(f"{name}: the DataFrame has no rows. If that is right, pass allow_empty.")
         table = table_for(df, name, schema, types)
         with translated(f"creating table {name}"), self.engine.begin() as connection:
             table.create(connection)
-            return replace(connection, table, rows_of(df), allow_empty=allow_empty, nan_is_null=True)
+            return replace(connection, table, df, allow_empty=allow_empty)
 
-    def _append(self, df: pd.DataFrame, table: Table, names: list[str]) -> int:
-        from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
-
-        writer = RowWriter.for_columns(columns_of(table, names), nan_is_null=True)
+    def _append(self, df: Columnar, table: Table, names: list[str]) -> int:
+        source = source_of(df)
         with translated(f"appending to {table.fullname}"), self.engine.begin() as connection:
             driver: Any = connection.connection.driver_connection
             with driver.cursor() as cursor:
-                return copy_rows(cursor, qualified(table.name, table.schema), writer, rows_of(df))
+                cursor.execute("SET LOCAL timezone TO 'UTC'")
+                return source.load(
+                    cursor, qualified(table.name, table.schema), columns_of(table, names),
+                    nan_is_null=source.means_nan_is_null,
+                )  # fmt: skip
 
 
 def _expect_columns(table: Table, names: Sequence[str], *, complete: bool) -> None:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 from sqlalchemy import URL
 
-from aind_pipelines.clients.rds.engine import DRIVER
+from aind_pipelines.clients.rds.engine import DEFAULT_PORT, DRIVER
 from aind_pipelines.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DEFAULT_PORT = 5432
 
 
 class RDSCredentials:

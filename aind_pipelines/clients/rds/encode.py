@@ -8,7 +8,8 @@ The rules, one per type, so that what is stored never depends on what a driver g
 * Text takes only strings. A NUL character or a lone surrogate is an error: Postgres stores neither.
 * Integers take whole numbers in the column's range; booleans only booleans.
 * ``timestamptz`` takes only datetimes with a zone, ``timestamp`` only ones without.
-* Arrays take lists and tuples; a string is not a list. JSON takes what `json` can write, with the same ban on NUL.
+* Arrays take lists, tuples and numpy's arrays; a string is not a list. JSON takes what `json` can write, with the same
+  ban on NUL.
 
 Everything else raises `ValueError` or `TypeError` with the reason; `aind_pipelines.clients.rds.load` adds column and
 row. Format: PostgreSQL manual, "COPY", section "Text Format".
@@ -159,6 +160,8 @@ def _json(value: Any) -> str:
 
 def _array(item: Encoder) -> Encoder:
     def encode(value: Any) -> str:
+        if type(value).__name__ == "ndarray":
+            value = value.tolist()
         if not isinstance(value, list | tuple):
             raise TypeError(f"a list is wanted, not {type(value).__name__}")
         parts = []
@@ -174,7 +177,8 @@ def _array(item: Encoder) -> Encoder:
     return encode
 
 
-def _bits(column_type: types.Integer) -> int:
+def integer_bits(column_type: types.Integer) -> int:
+    """Width of an integer column."""
     # The others are subclasses of Integer.
     return (
         16 if isinstance(column_type, types.SmallInteger) else 64 if isinstance(column_type, types.BigInteger) else 32
@@ -194,16 +198,22 @@ _SIMPLE: tuple[tuple[type[TypeEngine[Any]], Encoder], ...] = (
 """In this order: Float was a subclass of Numeric before SQLAlchemy 2.1."""
 
 
+def stored_type(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
+    """What a decorated type is in the database; Interval is decorated only for databases that have none."""
+    while isinstance(column_type, types.TypeDecorator) and not isinstance(column_type, types.Interval):
+        column_type = column_type.impl_instance
+    return column_type
+
+
 def encoder_for(column_type: TypeEngine[Any]) -> Encoder:
     """How values of a column type are written.
 
     Raises:
         TypeError: No rule exists for this type.
     """
+    column_type = stored_type(column_type)
     if isinstance(column_type, types.Interval | postgresql.INTERVAL):
         return _interval
-    if isinstance(column_type, types.TypeDecorator):
-        return encoder_for(column_type.impl_instance)
     if isinstance(column_type, types.String):
         return _text(column_type.length)
     if isinstance(column_type, types.DateTime):
@@ -211,15 +221,15 @@ def encoder_for(column_type: TypeEngine[Any]) -> Encoder:
     if isinstance(column_type, types.ARRAY):
         return _array(encoder_for(column_type.item_type))
     if isinstance(column_type, types.Integer):
-        return _integer(_bits(column_type))
+        return _integer(integer_bits(column_type))
     for kind, encoder in _SIMPLE:
         if isinstance(column_type, kind):
             return encoder
     raise TypeError(f"no rule says how to write values of type {column_type!r}")
 
 
-def cell_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Encoder:
-    """A function from any value, null or not, to the finished COPY cell.
+def text_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Callable[[Any], str | None]:
+    """A function from any value, null or not, to its Postgres text form; None stands for NULL.
 
     Args:
         column_type: The column's type.
@@ -229,20 +239,36 @@ def cell_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Enco
         TypeError: No rule exists for this type.
     """
     encode = encoder_for(column_type)
-    quick = _quick(column_type)
-    keeps_nan = isinstance(column_type, types.Float | types.Numeric) and not nan_is_null
+    keeps_nan = keeps_not_a_number(column_type) and not nan_is_null
     writes_json = isinstance(column_type, types.JSON)
+
+    def text(value: Any) -> str | None:
+        if is_null(value):
+            return None
+        if isinstance(value, float) and value != value and not keeps_nan and not writes_json:
+            return None
+        return encode(value)
+
+    return text
+
+
+def keeps_not_a_number(column_type: TypeEngine[Any]) -> bool:
+    """Whether NaN is a value of the type and not merely a sign that there is none."""
+    return isinstance(column_type, types.Float | types.Numeric)
+
+
+def cell_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Encoder:
+    """As `text_for`, but to the finished COPY cell."""
+    plain = text_for(column_type, nan_is_null=nan_is_null)
+    quick = _quick(column_type)
 
     def cell(value: Any) -> str:
         if value is None:
             return NULL
         if quick is not None and (text := quick(value)) is not None:
             return text
-        if is_null(value):
-            return NULL
-        if isinstance(value, float) and value != value and not keeps_nan and not writes_json:
-            return NULL
-        return escaped(encode(value))
+        text = plain(value)
+        return NULL if text is None else escaped(text)
 
     return cell
 
@@ -255,7 +281,7 @@ def _quick(column_type: TypeEngine[Any]) -> Callable[[Any], str | None] | None:
     if isinstance(column_type, types.String) and column_type.length is None:
         return lambda value: value if type(value) is str and _TEXT_SPECIAL.search(value) is None else None
     if isinstance(column_type, types.Integer):
-        limit = 1 << (_bits(column_type) - 1)
+        limit = 1 << (integer_bits(column_type) - 1)
         return lambda value: str(value) if type(value) is int and -limit <= value < limit else None
     if isinstance(column_type, types.Float):
         return lambda value: repr(value) if type(value) is float and value == value else None

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from aind_pipelines.clients.rds.bastion import SSHBastion
+
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 DRIVER = "postgresql+psycopg"
 """Always named: SQLAlchemy 2.1 changed what plain ``postgresql://`` means."""
 
+DEFAULT_PORT = 5432
 CONNECT_SECONDS = 10
 
 
@@ -29,6 +32,7 @@ def make_engine(
     sslmode: SslMode = "prefer",
     sslrootcert: Path | None = None,
     pool_size: int = 5,
+    bastion: SSHBastion | None = None,
 ) -> Engine:
     """A pooled engine; it connects when it is first used.
 
@@ -41,6 +45,7 @@ def make_engine(
         sslmode: libpq's TLS mode; ``verify-full`` also checks the server's name.
         sslrootcert: CA bundle for the ``verify-`` modes.
         pool_size: Connections kept; as many more may be opened for a while.
+        bastion: SSH bastion that the connections go through; disposing of the engine closes the tunnel.
     """
     session_options = ["-c timezone=UTC"]
     if statement_timeout is not None:
@@ -53,7 +58,7 @@ def make_engine(
     }
     if sslrootcert is not None:
         connect_args["sslrootcert"] = str(sslrootcert)
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args=connect_args,
         pool_size=pool_size,
@@ -62,6 +67,11 @@ def make_engine(
         pool_recycle=1800,
         hide_parameters=True,
     )
+    if bastion is not None:
+        from aind_pipelines.clients.rds.bastion import send_through
+
+        send_through(engine, bastion.tunnel(url.host or "localhost", url.port or DEFAULT_PORT))
+    return engine
 
 
 def engine_from_settings(
@@ -72,6 +82,7 @@ def engine_from_settings(
     sslmode: SslMode = "prefer",
     sslrootcert: Path | None = None,
     pool_size: int = 5,
+    bastion: SSHBastion | None = None,
 ) -> Engine:
     """The engine for the configured RDS; the other arguments are those of `make_engine`.
 
@@ -101,4 +112,5 @@ def engine_from_settings(
         sslmode=sslmode,
         sslrootcert=sslrootcert,
         pool_size=pool_size,
+        bastion=bastion,
     )

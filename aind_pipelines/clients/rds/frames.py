@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -15,10 +16,12 @@ from sqlalchemy import (
     DateTime,
     Double,
     Interval,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
     Text,
+    Time,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
@@ -28,24 +31,36 @@ from aind_pipelines.clients.rds.errors import SchemaMismatch
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+Columnar: TypeAlias = "pd.DataFrame | pa.Table | pa.RecordBatch"
+"""What has columns of its own."""
 
 _CHUNK = 10_000
 
 
-def column_names(frame: pd.DataFrame) -> list[str]:
-    """The frame's column names.
+def is_frame(value: object) -> bool:
+    """Whether it is a DataFrame; pandas is not imported for the answer."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+def column_names(data: Columnar) -> list[str]:
+    """The column names of a DataFrame or an Arrow table.
 
     Raises:
         SchemaMismatch: There are none, one is no string, or one occurs twice.
     """
-    names = list(frame.columns)
+    frame = is_frame(data)
+    what = "DataFrame" if frame else "Arrow table"
+    names: list[Any] = list(data.columns if frame else data.schema.names)
     if not names:
-        raise SchemaMismatch("the DataFrame has no columns.")
+        raise SchemaMismatch(f"the {what} has no columns.")
     for name in names:
         if not isinstance(name, str):
-            raise SchemaMismatch(f"the DataFrame's column {name!r} must have a name that is text.")
+            raise SchemaMismatch(f"the {what}'s column {name!r} must have a name that is text.")
         if names.count(name) > 1:
-            raise SchemaMismatch(f"the DataFrame has more than one column {name!r}.")
+            raise SchemaMismatch(f"the {what} has more than one column {name!r}.")
     return names
 
 
@@ -60,18 +75,55 @@ def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def table_for(
-    frame: pd.DataFrame, name: str, schema: str | None, types: Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]]
+    data: Columnar, name: str, schema: str | None, types: Mapping[str, TypeEngine[Any] | type[TypeEngine[Any]]]
 ) -> Table:
-    """A new table for a frame: types as given, else from the dtype, else from every value of the column.
+    """A new table for a DataFrame or an Arrow table.
+
+    Column types are as given, else from the column's own type, else from every value of the column.
 
     Raises:
         SchemaMismatch: A column mixes kinds of values, or has no name that can be used.
     """
     columns = []
-    for place, column in enumerate(column_names(frame)):
-        kind = types.get(column) or _type_of(frame.iloc[:, place], column)
+    for place, column in enumerate(column_names(data)):
+        kind = types.get(column)
+        if kind is None and is_frame(data):
+            kind = _type_of(cast("pd.DataFrame", data).iloc[:, place], column)
+        elif kind is None:
+            kind = _type_of_arrow(cast("pa.Table", data).schema.field(place).type, column)
         columns.append(Column(column, kind))
     return Table(name, MetaData(), *columns, schema=schema)
+
+
+def _type_of_arrow(kind: Any, name: str) -> TypeEngine[Any]:
+    import pyarrow.types as of
+
+    if of.is_dictionary(kind):
+        return _type_of_arrow(kind.value_type, name)
+    if of.is_decimal(kind):
+        return Numeric(kind.precision, kind.scale)
+    if of.is_timestamp(kind):
+        return DateTime(timezone=kind.tz is not None)
+    if of.is_list(kind) or of.is_large_list(kind):
+        return JSONB() if of.is_nested(kind.value_type) else ARRAY(_type_of_arrow(kind.value_type, name))
+    simple: tuple[tuple[Any, TypeEngine[Any]], ...] = (
+        (of.is_null(kind) or of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind), Text()),
+        (of.is_boolean(kind), Boolean()),
+        (of.is_uint64(kind), Numeric()),
+        (of.is_integer(kind), BigInteger()),
+        (of.is_floating(kind), Double()),
+        (of.is_date(kind), Date()),
+        (of.is_time(kind), Time()),
+        (of.is_duration(kind), Interval()),
+        (of.is_binary(kind) or of.is_large_binary(kind) or of.is_fixed_size_binary(kind), LargeBinary()),
+        (of.is_nested(kind), JSONB()),
+    )
+    for holds, column_type in simple:
+        if holds:
+            return column_type
+    raise SchemaMismatch(
+        f"the Arrow table's column {name!r} is {kind}, for which no type is known. Convert it, or give its type."
+    )
 
 
 def _type_of(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
@@ -90,6 +142,8 @@ def _type_of(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
         return DateTime(timezone=False)
     if pd.api.types.is_timedelta64_dtype(kind):
         return Interval()
+    if isinstance(kind, pd.StringDtype) or pd.api.types.infer_dtype(series, skipna=True) == "string":
+        return Text()
     return _type_of_values(series, name)
 
 

@@ -79,8 +79,19 @@ class RowWriter:
             try:
                 cell(row[name])
             except (TypeError, ValueError, OverflowError, ArithmeticError) as error:
-                return BadValue(f"{where}: column {name!r} cannot take this value: {error}.")
+                return self.refused(number, row, name, error)
         return BadValue(f"{where} changed while it was being written.")
+
+    def refused(self, number: int, row: Mapping[str, Any], column: str, reason: Exception) -> BadValue:
+        """The error for a value that cannot be stored.
+
+        Args:
+            number: The row's place, from 1.
+            row: The row, or only its key.
+            column: The value's column.
+            reason: What is wrong with it.
+        """
+        return BadValue(f"row {number}{self._key_of(row)}: column {column!r} cannot take this value: {reason}.")
 
     def _key_of(self, row: Mapping[str, Any]) -> str:
         shown = [f"{name}={str(row[name])[:80]!r}" for name in self.key if name in row]

@@ -1,10 +1,11 @@
 """Publish: rows become the content of a table, atomically, and no reader waits.
 
-The rows are streamed by COPY into a temporary table of this session, which nobody else sees and which vanishes with
-the session. There they are checked: keys unique and not null, rows within the part they stand for, columns as the
-database has them. Only then one short transaction merges them into the target: it deletes what is missing, updates
-what differs, inserts what is new, and leaves every other row unwritten. Under MVCC a reader sees the table before or
-after it; views, grants, indexes and comments stay. Whatever fails, at whatever point, leaves the table as it was.
+The rows, whatever holds them, are streamed by COPY into a temporary table of this session, which nobody else sees and
+which vanishes with the session. There they are checked: keys unique and not null, rows within the part they stand
+for, columns as the database has them. Only then one short transaction merges them into the target: it deletes what is
+missing, updates what differs, inserts what is new, and leaves every other row unwritten. Under MVCC a reader sees the
+table before or after it; views, grants, indexes and comments stay. Whatever fails, at whatever point, leaves the
+table as it was. Where much was replaced, a vacuum follows, so that publishing again and again costs no more room.
 
 Two publishers of one table queue on an advisory lock.
 """
@@ -13,11 +14,11 @@ Two publishers of one table queue on an advisory lock.
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Table, types
@@ -26,6 +27,7 @@ from sqlalchemy.dialects import postgresql
 from aind_pipelines.clients.rds.errors import PublishRefused, RdsError, SchemaMismatch, translated
 from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
 from aind_pipelines.clients.rds.names import listed, qualified, quoted
+from aind_pipelines.clients.rds.sources import Rows, source_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,6 +38,10 @@ _log = logging.getLogger(__name__)
 
 _STAGED = 'pg_temp."publish_rows"'
 _PART = 'pg_temp."publish_part"'
+_GONE = 'pg_temp."publish_gone"'
+_WORK_MEMORY = "64MB"
+# The thresholds of the server's own vacuum.
+_VACUUM_BASE, _VACUUM_SHARE = 50, 0.2
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class PublishResult:
 def publish(
     connection_or_engine: Connection | Engine,
     table: Table,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     *,
     key: Sequence[str],
     delete_missing: bool = True,
@@ -73,7 +79,7 @@ def publish(
     max_shrink: float = 0.5,
     stamps: Sequence[str] = (),
     part: Mapping[str, Any] | None = None,
-    nan_is_null: bool = False,
+    nan_is_null: bool | None = None,
 ) -> PublishResult:
     """Make `rows` the content of `table`, or of one part of it.
 
@@ -82,8 +88,10 @@ def publish(
             connection in a transaction it happens inside of it, and becomes visible when the caller commits.
         table: The table as SQLAlchemy knows it; its column types say how values are stored
             (`aind_pipelines.clients.rds.encode` has the rules).
-        rows: Read once, in constant memory. All rows have the same columns, those of the first one; columns that no
-            row has keep their value in rows that exist and take their default in new ones.
+        rows: Mappings of column to value, a DataFrame, an Arrow table or reader, or an iterator of such batches
+            (`aind_pipelines.clients.rds.sources.Rows`). Read once, in constant memory. All rows have the same columns,
+            those of the first one; columns that no row has keep their value in rows that exist and take their default
+            in new ones.
         key: Columns that identify a row: unique among the rows, never null.
         delete_missing: Delete the table's rows that are not among `rows`. False merges: nothing is deleted, and
             neither an empty nor a small result is refused.
@@ -93,7 +101,7 @@ def publish(
             differs, and do not themselves make a row differ.
         part: The part of the table that `rows` stand for, as values by column, e.g. ``{"bucket": "b"}``. Every row
             must lie in it, and nothing outside of it is deleted.
-        nan_is_null: Take NaN in float columns as NULL, as a DataFrame means it.
+        nan_is_null: Take NaN in float and numeric columns as NULL; None does so for DataFrames, which mean it.
 
     Raises:
         PublishRefused: No rows, too few rows, a repeated or null key, or a row outside of the part.
@@ -109,16 +117,53 @@ def publish(
     return _publish(connection_or_engine, table, rows, list(key), options)
 
 
+def merge(
+    connection_or_engine: Connection | Engine,
+    table: Table,
+    rows: Rows,
+    *,
+    key: Sequence[str],
+    deleted: Rows = (),
+    stamps: Sequence[str] = (),
+    nan_is_null: bool | None = None,
+) -> PublishResult:
+    """Publish what changed: rows that are new or other than before, and the keys of those that are gone.
+
+    One transaction, like `publish`; rows that are neither given nor named in `deleted` stay as they are.
+
+    Args:
+        connection_or_engine: As for `publish`.
+        table: As for `publish`.
+        rows: As for `publish`; none at all is no error.
+        key: Columns that identify a row.
+        deleted: Rows (in any form that `rows` may have) of exactly the key's columns. A key that the table does not
+            have is no error, so that the same change can be published again.
+        stamps: As for `publish`.
+        nan_is_null: As for `publish`.
+
+    Raises:
+        PublishRefused: A repeated or null key, or one that is both given and deleted.
+        ServiceError: As for `publish`.
+    """
+    if not key:
+        raise ValueError("merge needs the columns that identify a row.")
+    options = _Options(False, True, 1.0, tuple(stamps), {}, nan_is_null, deleted)
+    return _publish(connection_or_engine, table, rows, list(key), options)
+
+
 def replace(
     connection_or_engine: Connection | Engine,
     table: Table,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     *,
     allow_empty: bool = False,
     max_shrink: float = 0.5,
-    nan_is_null: bool = False,
+    nan_is_null: bool | None = None,
 ) -> PublishResult:
-    """Like `publish`, for a table without a key: its rows are deleted and the given ones inserted, atomically."""
+    """Like `publish`, for a table without a key: its rows are deleted and the given ones inserted, atomically.
+
+    Rows that are all there already, no more and no fewer, are left alone.
+    """
     options = _Options(True, allow_empty, max_shrink, (), {}, nan_is_null)
     return _publish(connection_or_engine, table, rows, [], options)
 
@@ -130,13 +175,14 @@ class _Options:
     max_shrink: float
     stamps: tuple[str, ...]
     part: dict[str, Any]
-    nan_is_null: bool
+    nan_is_null: bool | None
+    deleted: Rows = ()
 
 
 def _publish(
     connection_or_engine: Connection | Engine,
     table: Table,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     key: list[str],
     options: _Options,
 ) -> PublishResult:
@@ -157,7 +203,7 @@ def _publish(
 def _in_two_transactions(
     connection: Connection,
     table: Table,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     key: list[str],
     options: _Options,
 ) -> PublishResult:
@@ -170,6 +216,8 @@ def _in_two_transactions(
             result = job.with_cursor(cursor).merge()
         with connection.begin(), _cursor(connection) as cursor:
             _drop(cursor)
+        if result.updated + result.deleted > _VACUUM_BASE + _VACUUM_SHARE * result.rows:
+            _vacuum(connection, table)
     except BaseException:
         # The temporary tables end with the session; ending it is the one clean-up that cannot fail.
         connection.invalidate()
@@ -191,27 +239,59 @@ def _cursor(connection: Connection) -> Iterator[Cursor]:
         yield cursor
 
 
+@contextmanager
+def _utc(cursor: Cursor) -> Iterator[None]:
+    """Times are written without their zone, as UTC; whoever's transaction this is gets its own zone back."""
+    cursor.execute("SELECT current_setting('TimeZone')")
+    own = cursor.fetchone()
+    assert own is not None
+    cursor.execute("SET LOCAL timezone TO 'UTC'")
+    yield
+    cursor.execute("SELECT set_config('timezone', %s, true)", own)
+
+
 def _own_transaction(cursor: Cursor) -> None:
     """Each statement of the merge must see what the publisher before us in the queue committed."""
     cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     # A time limit meant for queries would cut a publish that waits for its turn or streams a long table.
     cursor.execute("SET LOCAL statement_timeout = 0")
+    # Staged rows and the table are hashed against each other; within the usual 4 MB this goes through files.
+    cursor.execute(
+        "SELECT set_config('work_mem', %s, true) WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes(%s)",
+        (_WORK_MEMORY, _WORK_MEMORY),
+    )
+
+
+def _vacuum(connection: Connection, table: Table) -> None:
+    """Make the room of the rows that were replaced usable again, for a loop would outrun the server's own vacuum.
+
+    Without TRUNCATE no reader waits. Who does not own the table gets a notice instead, and the server does it later.
+    """
+    with _cursor(connection) as cursor:
+        driver = cursor.connection
+        driver.autocommit = True
+        try:
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            limit = cursor.fetchone()
+            cursor.execute("SET statement_timeout = 0")
+            cursor.execute(f"VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {qualified(table.name, table.schema)}")
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", limit)
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
 
 
 def _drop(cursor: Cursor) -> None:
-    cursor.execute(f"DROP TABLE IF EXISTS {_STAGED}, {_PART}")
+    cursor.execute(f"DROP TABLE IF EXISTS {_STAGED}, {_PART}, {_GONE}")
 
 
-def _stage(
-    cursor: Cursor, table: Table, rows: Iterable[Mapping[str, Any]], key: list[str], options: _Options
-) -> _Merge:
+def _stage(cursor: Cursor, table: Table, rows: Rows, key: list[str], options: _Options) -> _Merge:
     """Load the rows into the session's temporary table and check them there."""
-    iterator = iter(rows)
-    first = next(iterator, None)
-    names = list(first) if first is not None else list(key)
+    source = source_of(rows)
+    names = source.names if source.names is not None else list(key)
     columns = columns_of(table, names)
     absent = [name for name in (*key, *options.part) if name not in names]
-    if absent and first is not None:
+    if absent and source.names is not None:
         raise PublishRefused(f"{table.fullname}: the rows have no column {', '.join(map(repr, absent))}.")
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -225,15 +305,24 @@ def _stage(
         create(_PART, list(options.part))
         writer = RowWriter.for_columns([table.c[name] for name in options.part])
         copy_rows(cursor, _PART, writer, [options.part])
+    gone = source_of(options.deleted)
+    if gone.names is not None:
+        if set(gone.names) != set(key):
+            raise PublishRefused(f"{table.fullname}: what is deleted is named by its key ({', '.join(key)}) alone.")
+        create(_GONE, key)
     _compare_with_database(cursor, table)
-    staged = 0
-    if first is not None:
-        writer = RowWriter.for_columns(columns, key, nan_is_null=options.nan_is_null)
-        staged = copy_rows(cursor, _STAGED, writer, itertools.chain([first], iterator))
-        cursor.execute(f"ANALYZE {_STAGED}")
+    nan_is_null = source.means_nan_is_null if options.nan_is_null is None else options.nan_is_null
+    with _utc(cursor):
+        staged = source.load(cursor, _STAGED, columns, key=key, nan_is_null=nan_is_null)
+        removed = gone.load(cursor, _GONE, columns_of(table, key), key=key)
+    if staged:
+        if key:
+            cursor.execute(f"ANALYZE {_STAGED} ({listed(key)})")
         _check_keys(cursor, table, key)
         _check_part(cursor, table, options.part)
-    return _Merge(cursor, table, [column.name for column in columns], key, options, staged)
+    if removed:
+        _check_gone(cursor, table, key)
+    return _Merge(cursor, table, [column.name for column in columns], key, options, staged, removed)
 
 
 def _compare_with_database(cursor: Cursor, table: Table) -> None:
@@ -293,6 +382,15 @@ def _check_part(cursor: Cursor, table: Table, part: Mapping[str, Any]) -> None:
         raise PublishRefused(f"{table.fullname}: {outside} of the rows lie outside of the part {dict(part)!r}.")
 
 
+def _check_gone(cursor: Cursor, table: Table, key: list[str]) -> None:
+    cursor.execute(f"ANALYZE {_GONE}")
+    same = " AND ".join(f"g.{quoted(name)} = s.{quoted(name)}" for name in key)
+    cursor.execute(f"SELECT count(*) FROM {_STAGED} s WHERE EXISTS (SELECT 1 FROM {_GONE} g WHERE {same})")
+    both = _one(cursor)
+    if both:
+        raise PublishRefused(f"{table.fullname}: {both} of the rows are also named as deleted.")
+
+
 def _one(cursor: Cursor) -> int:
     row = cursor.fetchone()
     assert row is not None
@@ -309,9 +407,10 @@ class _Merge:
     key: list[str]
     options: _Options
     staged: int
+    removed: int
 
     def with_cursor(self, cursor: Cursor) -> _Merge:
-        return _Merge(cursor, self.table, self.columns, self.key, self.options, self.staged)
+        return replaced(self, cursor=cursor)
 
     @property
     def target(self) -> str:
@@ -321,17 +420,43 @@ class _Merge:
         self.cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"aind_pipelines.publish {self.target}",)
         )
+        if self.options.delete_missing and self.staged and self.key and not self.options.part:
+            return self._merge_whole()
         deleted = 0
         if self.options.delete_missing:
-            self._refuse_loss()
+            self.cursor.execute(f"SELECT count(*) FROM {self.target} t{self._where_in_part()}")
+            present = _one(self.cursor)
+            self._refuse_loss(present)
+            if not self.key and present == self.staged and self._is_the_same():
+                return PublishResult(self.staged, 0, 0, 0, self.staged)
             deleted = self._delete()
+        elif self.removed:
+            deleted = self._delete_named()
         updated = self._update() if self.staged and self.key else 0
         inserted = self._insert() if self.staged else 0
+        return self._result(inserted, updated, deleted)
+
+    def _merge_whole(self) -> PublishResult:
+        """One look at all rows says which of the three statements have anything to do."""
+        differs = self._any_differs()
+        changed = f"count(*) FILTER (WHERE t.ctid IS NOT NULL AND s.ctid IS NOT NULL AND ({differs}))"
+        self.cursor.execute(
+            f"SELECT count(t.ctid), count(*) FILTER (WHERE s.ctid IS NULL), {changed if differs else 0}, "
+            f"count(*) FILTER (WHERE t.ctid IS NULL) FROM {self.target} t FULL JOIN {_STAGED} s ON {self._same_key()}"
+        )
+        row = self.cursor.fetchone()
+        assert row is not None
+        present, gone, changed, new = row
+        self._refuse_loss(present)
+        deleted = self._delete() if gone else 0
+        updated = self._update() if changed else 0
+        inserted = self._insert() if new else 0
+        return self._result(inserted, updated, deleted)
+
+    def _result(self, inserted: int, updated: int, deleted: int) -> PublishResult:
         return PublishResult(self.staged, inserted, updated, deleted, self.staged - updated - inserted)
 
-    def _refuse_loss(self) -> None:
-        self.cursor.execute(f"SELECT count(*) FROM {self.target} t{self._where_in_part()}")
-        present = _one(self.cursor)
+    def _refuse_loss(self, present: int) -> None:
         if self.staged == 0:
             if not self.options.allow_empty:
                 raise PublishRefused(
@@ -362,23 +487,46 @@ class _Merge:
         self.cursor.execute(f"DELETE FROM {self.target} t{where}")
         return self.cursor.rowcount
 
+    def _delete_named(self) -> int:
+        same = " AND ".join(f"t.{quoted(name)} = g.{quoted(name)}" for name in self.key)
+        self.cursor.execute(f"DELETE FROM {self.target} t USING {_GONE} g WHERE {same}")
+        return self.cursor.rowcount
+
     def _update(self) -> int:
-        compared = [name for name in self.columns if name not in self.key and name not in self.options.stamps]
-        if not compared:
+        differs = self._any_differs()
+        if not differs:
             return 0
         written = [name for name in self.columns if name not in self.key]
         assignments = ", ".join(f"{quoted(name)} = s.{quoted(name)}" for name in written)
-        differs = " OR ".join(self._differs(name) for name in compared)
         self.cursor.execute(
             f"UPDATE {self.target} t SET {assignments} FROM {_STAGED} s WHERE {self._same_key()} AND ({differs})"
         )
         return self.cursor.rowcount
 
+    def _any_differs(self) -> str:
+        """The condition under which a row is written again; empty when there is nothing to compare."""
+        compared = [name for name in self.columns if name not in self.key and name not in self.options.stamps]
+        return " OR ".join(self._differs(name) for name in compared)
+
     def _differs(self, name: str) -> str:
+        return f"{self._comparable(name, 't')} IS DISTINCT FROM {self._comparable(name, 's')}"
+
+    def _comparable(self, name: str, of: str) -> str:
         kind = self.table.c[name].type
         # Plain json has no equality of its own; its text is what is stored.
         cast = "::text" if isinstance(kind, types.JSON) and not isinstance(kind, postgresql.JSONB) else ""
-        return f"t.{quoted(name)}{cast} IS DISTINCT FROM s.{quoted(name)}{cast}"
+        return f"{of}.{quoted(name)}{cast}"
+
+    def _is_the_same(self) -> bool:
+        """Whether as many rows as are staged are the same ones, where there is no key to tell them apart by."""
+        if len(self.columns) != len(self.table.columns):
+            return False  # the columns that are not given take their defaults anew
+        old, new = (", ".join(self._comparable(name, of) for name in self.columns) for of in "ts")
+        self.cursor.execute(
+            f"SELECT NOT EXISTS (SELECT {old} FROM {self.target} t EXCEPT ALL SELECT {new} FROM {_STAGED} s)"
+        )
+        row = self.cursor.fetchone()
+        return row is not None and bool(row[0])
 
     def _insert(self) -> int:
         where = f" WHERE NOT EXISTS (SELECT 1 FROM {self.target} t WHERE {self._same_key()})" if self.key else ""

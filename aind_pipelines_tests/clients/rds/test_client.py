@@ -120,7 +120,10 @@ def test_a_frame_goes_in_and_comes_out_with_its_types(client: Client) -> None:
     assert _one(client, "SELECT share IS NULL FROM typed WHERE name IS NULL")
     assert _one(client, "SELECT sum(exact)::text FROM typed") == "3.10"
     again = client.overwrite_table_with_df(frame, "typed")
-    assert (again.rows, again.deleted) == (3, 3)
+    assert (again.rows, again.deleted, again.unchanged) == (3, 0, 3)
+    frame.loc[0, "name"] = "other"
+    again = client.overwrite_table_with_df(frame, "typed")
+    assert (again.rows, again.deleted, again.inserted) == (3, 3, 3)
 
 
 def test_with_a_primary_key_only_rows_that_differ_are_written(client: Client) -> None:

@@ -1,7 +1,7 @@
 """What is stored is what was given, for every column type; what cannot be stored says so."""
 
 import math
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     Date,
@@ -19,11 +18,8 @@ from sqlalchemy import (
     Double,
     Engine,
     Integer,
-    Interval,
-    LargeBinary,
     MetaData,
     Numeric,
-    SmallInteger,
     String,
     Table,
     Text,
@@ -35,52 +31,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from aind_pipelines.clients.rds import BadValue, publish
 from aind_pipelines.clients.rds.encode import NULL, cell_for
+from aind_pipelines_tests.clients.rds.values import ROW, everything
 from aind_pipelines_tests.counts import examples
 
-_storable = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-_finite = st.floats(-1e15, 1e15)  # beyond, jsonb gives a whole float back as an exact integer
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | _finite | _storable,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_storable, inner, max_size=4),
-    max_leaves=12,
-)
-_values: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
-    "text": (Text, _storable),
-    "texts": (ARRAY(Text), st.lists(st.none() | _storable, max_size=5)),
-    "small": (SmallInteger, st.integers(-(2**15), 2**15 - 1)),
-    "whole": (Integer, st.integers(-(2**31), 2**31 - 1)),
-    "big": (BigInteger, st.integers(-(2**63), 2**63 - 1)),
-    "float": (Double, st.floats(allow_nan=False)),
-    "floats": (ARRAY(Double), st.lists(st.floats(allow_nan=False), max_size=4)),
-    "number": (Numeric, st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)),
-    "flag": (Boolean, st.booleans()),
-    "zoned": (DateTime(timezone=True), st.datetimes(min_value=datetime(1, 1, 2), timezones=st.just(UTC))),
-    "local": (DateTime(timezone=False), st.datetimes()),
-    "day": (Date, st.dates()),
-    "clock": (Time, st.times()),
-    "span": (Interval, st.timedeltas(timedelta(days=-(10**6)), timedelta(days=10**6))),
-    "unique": (Uuid, st.uuids()),
-    "raw": (LargeBinary, st.binary(max_size=40)),
-    "body": (JSONB, st.dictionaries(_storable, _json, max_size=4)),
-}
 
-
-def _everything() -> Table:
-    columns = [Column(name, kind) for name, (kind, _) in _values.items()]
-    return Table("everything", MetaData(), Column("n", Integer, primary_key=True), *columns)
-
-
-_row = st.fixed_dictionaries({name: st.none() | values for name, (_, values) in _values.items()})
-
-
-@given(rows=st.lists(_row, min_size=1, max_size=8))
+@given(rows=st.lists(ROW, min_size=1, max_size=8))
 @settings(
     max_examples=examples(30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_values_come_back_from_postgres_as_they_went_in(engine: Engine, rows: list[dict[str, Any]]) -> None:
-    table = _everything()
+    table = everything()
     table.metadata.create_all(engine)
     numbered = [{"n": number, **row} for number, row in enumerate(rows)]
     assert publish(engine, table, numbered, key=["n"], max_shrink=1).rows == len(rows)

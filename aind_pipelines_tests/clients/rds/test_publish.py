@@ -1,5 +1,6 @@
 """Publish: old or new and nothing between, whatever happens."""
 
+import itertools
 import threading
 import time
 import tracemalloc
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -273,40 +275,62 @@ def test_a_constraint_leaves_the_old_table_and_names_itself(engine: Engine, asse
     assert _read(engine, assets) == {"a": 0, "b": 0}
 
 
-@pytest.mark.parametrize("step", range(12))
-def test_a_connection_killed_at_any_step_leaves_the_table_old_or_new(
-    engine: Engine, postgres: PostgresServer, database: str, assets: Table, step: int
+@pytest.mark.slow
+def test_a_connection_killed_at_every_step_leaves_the_table_old_or_new(
+    engine: Engine, postgres: PostgresServer, database: str, assets: Table
 ) -> None:
-    """The backend is ended before the n-th statement of the publish; the last steps are past its end."""
-    publish(engine, assets, [_row("a"), _row("b")], key=["id"])
-    engine.dispose()
+    """The backend is ended before the n-th statement of the publish, for every n there is, its COPY included."""
+    many = 80  # enough to be replaced that a vacuum follows
+    old = [_row(f"{number}") for number in range(many)]
+    new = [_row(f"{number}", 1) for number in range(1, many + 1)]
+    contents = [{row["id"]: row["value"] for row in rows} for rows in (old, new)]
+    said: set[str] = set()
     reached = 0
 
     class Ending(psycopg.Cursor[Any]):
-        def execute(self, *arguments: Any, **options: Any) -> Any:
+        def _step(self) -> None:
             nonlocal reached
             if reached == step:
                 with psycopg.connect(postgres.conninfo(database), autocommit=True) as other:
                     other.execute("SELECT pg_terminate_backend(%s, 5000)", (self.connection.info.backend_pid,))
             reached += 1
-            return super().execute(*arguments, **options)
 
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        driver.cursor_factory = Ending
-        connection.rollback()
-        try:
-            publish(connection, assets, [_row("a"), _row("c", 3)], key=["id"])
-            ended = False
-        except ServiceUnavailable:
-            ended = True
-    assert ended == (reached > step)
-    now = _read(engine, assets)
-    assert now in ({"a": 0, "b": 0}, {"a": 0, "c": 3})
-    assert _leftovers(engine) == []
-    assert publish(engine, assets, [_row("a"), _row("c", 3)], key=["id"]).rows == 2
-    assert _read(engine, assets) == {"a": 0, "c": 3}
+        def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            self._step()
+            said.add(str(query).split()[0])
+            return super().execute(query, *arguments, **options)
+
+        def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+            self._step()
+            said.add("COPY")
+            return super().copy(statement, *arguments, **options)
+
+    seen = []
+    for step in itertools.count():
+        publish(engine, assets, old, key=["id"], max_shrink=1)
+        reached = 0
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.cursor_factory = Ending
+            connection.rollback()
+            try:
+                publish(connection, assets, pd.DataFrame(new), key=["id"])
+                ended = False
+            except ServiceUnavailable:
+                ended = True
+            connection.invalidate()
+        assert ended == (reached > step)
+        now = _read(engine, assets)
+        assert now in contents
+        seen.append(now == contents[1])
+        assert _leftovers(engine) == []
+        if not ended:
+            break
+    assert {"COPY", "DELETE", "UPDATE", "INSERT", "VACUUM"} <= said
+    assert seen == sorted(seen)
+    assert seen[0] is False
+    assert seen[-1] is True
 
 
 def test_inside_of_a_callers_transaction_it_becomes_visible_when_the_caller_commits(
@@ -431,6 +455,8 @@ def test_replace_takes_rows_without_any_key(engine: Engine) -> None:
     table = Table("bag", MetaData(), Column("word", Text))
     table.metadata.create_all(engine)
     replace(engine, table, [{"word": "a"}, {"word": "a"}, {"word": None}])
+    assert replace(engine, table, [{"word": None}, {"word": "a"}, {"word": "a"}]) == PublishResult(3, 0, 0, 0, 3)
+    assert replace(engine, table, [{"word": None}, {"word": None}, {"word": "a"}]) == PublishResult(3, 3, 0, 3, 0)
     assert replace(engine, table, [{"word": "b"}, {"word": "b"}]) == PublishResult(2, 2, 0, 3, 0)
     with pytest.raises(PublishRefused):
         replace(engine, table, [])
