@@ -13,7 +13,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
+from bson import decode
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 
@@ -25,6 +27,7 @@ _METADATA_DATABASE = "metadata_index"
 _SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 _WRITING_STAGES = frozenset({"$out", "$merge"})
 _CURSOR_BATCH = 200
+_UNREAD: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 _READING: CodecOptions[Document] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
 )
@@ -116,9 +119,11 @@ def page(
         TooLarge: Only if `whole`.
     """
     batch = min(limit, _CURSOR_BATCH) if limit else _CURSOR_BATCH
-    cursor = records.find(query, projection, skip=skip, limit=limit, sort=list(sort) or None, batch_size=batch)
+    # Of a batch, only what the answer has room for is read.
+    raw = records.with_options(codec_options=_UNREAD)
+    cursor = raw.find(query, projection, skip=skip, limit=limit, sort=list(sort) or None, batch_size=batch)
     with closing(cursor):
-        return _json_list(cursor, max_bytes, whole=whole)
+        return _json_list((decode(found.raw, _READING) for found in cursor), max_bytes, whole=whole)
 
 
 def aggregate(records: Records, pipeline: list[Document], max_bytes: int) -> str:
