@@ -151,9 +151,12 @@ def _storable_float(value: float, path: str, oddities: dict[str, str]) -> float 
     if not math.isfinite(value):
         oddities.setdefault("number_not_finite", path)
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if abs(value) >= 1e16:
-        return int(Decimal(repr(value)))
-    return value + 0.0  # the negative zero becomes zero
+    return plain_number(value)
+
+
+def plain_number(value: float) -> float | int:
+    """A finite number as JSONB keeps it: from 1e16 on without fraction, and zero without a sign."""
+    return int(Decimal(repr(value))) if abs(value) >= 1e16 else value + 0.0
 
 
 def _storable_mapping(

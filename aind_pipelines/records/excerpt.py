@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from aind_pipelines.records.canonical import plain_number
 from aind_pipelines.records.nesting import too_deep
 
 _WHOLE = frozenset(
@@ -25,7 +26,7 @@ _STARTS = frozenset({"subject_id", "session_start_time", "acquisition_start_time
 _IN_PART = {"session": _STARTS, "acquisition": _STARTS}
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_VALUE = msgspec.json.Decoder()
+_VALUE = msgspec.json.Decoder(float_hook=lambda written: plain_number(float(written)))
 
 # With one digit for all, one sign for all that may follow a number, and no plus signs, it is easily seen whether there
 # is a number that takes hundreds of digits to write.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.excerpt import excerpt, read_whole
 from aind_pipelines.records.normalise import normalise
 from aind_pipelines_tests.records.real import real_records
@@ -37,7 +38,15 @@ def test_damaged_records_are_read_alike(record: Any) -> None:
         return
     read = excerpt(text)
     if read is not None:
-        assert normalise(read) == normalise(json.loads(text))
+        assert normalise(read) == normalise(canonicalise(json.loads(text)).body)
+
+
+@pytest.mark.parametrize("number", ["1e16", "12345678901234567.0", "-1E+20", "-0.0", "-0e5", "1.5"])
+def test_numbers_are_read_as_they_are_stored(number: str) -> None:
+    text = f'{{"_id":"a","schema_version":{number},"subject":{{"sex":{number}}}}}'.encode()
+    read = excerpt(text)
+    assert read is not None
+    assert repr(normalise(read)) == repr(normalise(canonicalise(json.loads(text)).body))
 
 
 def test_what_no_shape_holds_is_not_read() -> None:
