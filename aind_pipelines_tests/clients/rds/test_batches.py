@@ -70,7 +70,7 @@ def _made(engine: Engine, **columns: Any) -> Table:
     return made
 
 
-@given(rows=st.lists(ROW, min_size=1, max_size=8), start=st.integers(0, 3))
+@given(rows=st.lists(ROW, min_size=1, max_size=3), start=st.integers(0, 3))
 @settings(
     max_examples=examples(15),
     deadline=None,
