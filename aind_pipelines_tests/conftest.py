@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def _isolate() -> None:
     if "PYTHONPATH" in os.environ:  # where the package is not installed, it is found through this alone
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     home = tempfile.mkdtemp(prefix="aind-tests-home-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ.update(
         HOME=home,
         AWS_CONFIG_FILE=str(Path(home) / "aws-config"),
