@@ -51,6 +51,15 @@ def _isolate() -> None:
 
 _isolate()
 
+# Servers that several rooms need start once, with the first test that asks for them.
+pytest_plugins = (
+    "aind_pipelines_tests.postgres",
+    "aind_pipelines_tests.docdb",
+    "aind_pipelines_tests.moto",
+    "aind_pipelines_tests.registry_process",
+    "aind_pipelines_tests.house",
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
