@@ -10,7 +10,7 @@ import pytest
 
 from aind_pipelines.clients import http
 from aind_pipelines.clients.errors import AccessRefused, ServiceUnavailable, UnexpectedAnswer
-from aind_pipelines.clients.registry import RegistryClient, RegistryRefused
+from aind_pipelines.clients.registry import Registration, RegistryClient, RegistryRefused, Resource
 from aind_pipelines_tests.registry_process import running_registry
 
 
@@ -126,6 +126,48 @@ def test_a_refusal_says_which_field_and_why(client, arguments, field, text):
     with pytest.raises(RegistryRefused, match=text) as raised:
         client.register(*arguments)
     assert field in raised.value.fields
+
+
+def test_many_are_registered_in_order_and_each_refusal_has_its_reason(client):
+    items = [
+        Registration("many-1", "2" * 40, "session-raw", {"site": 1}, ("arch",)),
+        Registration("many-2", "2" * 40, "session-raw"),
+        Registration("many-3", None, "session-raw", {"bad": float("nan")}),
+        Registration("many-4", "3" * 40, "nope"),
+        Registration(None, "4" * 40, "session-raw", {}, ("arch2", "arch")),
+    ]
+    for _ in range(2):
+        made = client.register_many(items)
+        assert made[0] == Resource("many-1", "2" * 40, "session-raw", {"site": 1}, ("arch",))
+        assert [getattr(one, "fields", {}).keys() for one in made[1:4]] == [{"sha1"}, {"metadata"}, {"dtype"}]
+        assert made[4] == client.find_by_sha1("4" * 40)[0]
+    changed = client.register_many([Registration("many-1", "2" * 40, "session-raw", {"site": 2}, ("arch",))])
+    assert isinstance(changed[0], RegistryRefused)
+    assert client.get_resource("many-1").metadata == {"site": 1}
+
+
+def test_many_sha1s_are_found_by_what_they_are(client):
+    client.register_many([Registration(f"by-sha1-{n}", f"{n:040x}", "session-raw") for n in (0xABC1, 0xABC2)])
+    found = client.find_by_sha1s([f"{0xABC1:040X}", f"{0xABC2:040x}", "9" * 40, "no sha1"])
+    assert {sha1: resource.id for sha1, resource in found.items()} == {
+        f"{0xABC1:040x}": f"by-sha1-{0xABC1}",
+        f"{0xABC2:040x}": f"by-sha1-{0xABC2}",
+    }
+
+
+def test_locations_are_added_in_order_and_each_refusal_has_its_reason(client):
+    client.register_many([Registration(f"place-{n}", None, "session-raw") for n in range(2)])
+    pairs = [("place-0", "arch"), ("place-1", "nowhere"), ("no-such", "arch"), ("place-1", "arch2", "dir/1.dat")]
+    for _ in range(2):
+        added = client.add_locations(pairs)
+        assert [getattr(one, "fields", {}).keys() for one in added[1:3]] == [{"archive_name"}, {"resource_name"}]
+        assert (added[0].archive, added[0].root, added[0].key) == ("arch", "/d/arch", None)
+        assert (added[3].archive, added[3].resource, added[3].key) == ("arch2", "place-1", "dir/1.dat")
+
+
+def test_a_registration_that_cannot_be_found_again_is_not_made():
+    with pytest.raises(ValueError, match="id or a sha1"):
+        Registration(None, None, "session-raw")
 
 
 def test_wrong_credentials_are_an_access_problem_and_stay_hidden(running):

@@ -1,0 +1,176 @@
+"""How a registry is spoken to: requests, refusals, pages, lines, and writes that are repeated only with care."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, overload
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from aind_pipelines.clients import http
+from aind_pipelines.clients.errors import ServiceUnavailable, UnexpectedAnswer
+from aind_pipelines.clients.registry.records import SERVICE, RegistryRefused
+
+_WRITE_ATTEMPTS = 4
+_T = TypeVar("_T")
+
+
+class Transport:
+    """One registry's address, session and manners. The arguments are those of `RegistryClient`."""
+
+    def __init__(self, url: str, auth: tuple[str, str] | None, session: requests.Session | None, pause: float) -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise UnexpectedAnswer(SERVICE, f"{url!r} is no http or https address. Check NBANK_REGISTRY or -r.")
+        self.url = url.rstrip("/") + "/"
+        self._pause = pause
+        if session is None:
+            session = http.build_session()
+            # These routes are POSTs that only ask, so they may be repeated.
+            for route in ("bulk/", "batch/find/"):
+                session.mount(self.url + route, http.RetryingAdapter(retry_methods={*http.SAFE_METHODS, "POST"}))
+        self._session = session
+        if auth is not None:
+            # requests would encode text as latin-1.
+            self._session.auth = HTTPBasicAuth(auth[0].encode(), auth[1].encode())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    @overload
+    def send(
+        self, method: str, path: str, *, body: Any = None, params: Any = None, headers: Mapping[str, str] | None = None
+    ) -> requests.Response: ...
+
+    @overload
+    def send(
+        self, method: str, path: str, *, body: Any = None, missing_ok: Literal[True]
+    ) -> requests.Response | None: ...
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
+        missing_ok: bool = False,
+    ) -> requests.Response | None:
+        """Send one request; `body` is JSON bytes, or a value to encode.
+
+        Returns:
+            The answer, of status 200, 201 or 204; None for the registry's own "not found" with `missing_ok`.
+
+        Raises:
+            RegistryRefused: 400.
+            UnexpectedAnswer: Any other status, or a body that is not a registry's.
+            ServiceUnavailable: No answer, or a failing one.
+            AccessRefused: 401 or 403.
+        """
+        url = path if path.startswith(("http://", "https://")) else self.url + path
+        sent = {"Accept": "application/json", **(headers or {})}
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        response = http.request(
+            self._session, SERVICE, method, url, params=params, data=content, headers=sent, allow_redirects=False
+        )
+        status = response.status_code
+        if status == 400:
+            raise RegistryRefused.from_json(f"{method} {http.place(url)}", json_of(response, None))
+        # Only a registry's own "not found" (JSON with a detail) means that the thing does not exist.
+        if status == 404 and missing_ok and "detail" in json_of(response, dict):
+            return None
+        if status not in (200, 201, 204):
+            raise UnexpectedAnswer(
+                SERVICE, f"{method} {http.place(url)} answered {status}. Check that the address is a registry's."
+            )
+        return response
+
+    def write(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        read: Callable[[Any], _T],
+        arrived: Callable[[], _T | None],
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> _T:
+        """Send `body` and `read` the answer.
+
+        After a lost reply, `arrived` asks before each further attempt, and before a refusal is believed.
+        """
+        lost = False
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            if lost and (known := arrived()) is not None:
+                return known
+            try:
+                response = self.send(method, path, body=body, headers=headers)
+            except ServiceUnavailable:
+                if attempt == _WRITE_ATTEMPTS:
+                    raise
+                lost = True
+                time.sleep(self._pause * 2 ** (attempt - 1))
+                continue
+            except RegistryRefused:
+                # The lost try may have arrived between the question and this one.
+                if lost and (known := arrived()) is not None:
+                    return known
+                raise
+            return read(json_of(response, dict))
+        raise AssertionError("unreachable")
+
+    def pages(self, path: str, params: Mapping[str, str]) -> Iterator[Any]:
+        """The rows of a list, page by page along the ``Link`` headers."""
+        response = self.send("GET", path, params=params)
+        seen = {response.url}
+        while True:
+            yield from json_of(response, list)
+            following = response.links.get("next", {}).get("url")
+            if not following:
+                return
+            following = self._on_this_host(following)
+            if following in seen:
+                raise UnexpectedAnswer(SERVICE, f"the pages of {path} go round in a circle.")
+            seen.add(following)
+            response = self.send("GET", following)
+
+    def _on_this_host(self, url: str) -> str:
+        """A page's address as we reach the server: behind a proxy it may name itself by another scheme or host."""
+        base, parts = urlsplit(self.url), urlsplit(url)
+        return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
+
+    def bulk(self, path: str, names: Sequence[str]) -> Iterator[Any]:
+        """The rows of one of the plain bulk routes, which answer in JSON lines."""
+        response = self.send("POST", path, body={"names": list(names)})
+        for line in response.content.splitlines():
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise UnexpectedAnswer(SERVICE, f"{path} was answered with a broken line. Ask again.") from None
+
+
+def json_of(response: requests.Response, kind: type | None) -> Any:
+    """The body of `response`, of type `kind`.
+
+    Raises:
+        UnexpectedAnswer: It is no JSON, or of another type.
+    """
+    try:
+        body = response.json()
+    except ValueError:
+        body = response
+    if body is response or (kind is not None and not isinstance(body, kind)):
+        raise UnexpectedAnswer(
+            SERVICE,
+            f"{http.place(response.url)} answered {response.status_code} with something that is not a registry's. "
+            "Check the address.",
+        )
+    return body
