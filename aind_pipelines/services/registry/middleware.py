@@ -8,19 +8,19 @@ from typing import Any
 from django.db import transaction
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_BULK_READS = "/neurobank/bulk/"
+_READS = ("/neurobank/bulk/", "/neurobank/batch/find/")
 
 
 def atomic_writes(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make each writing request one transaction, undone whenever the answer is an error.
 
     A resource and its locations are separate inserts in django-neurobank; without this, a failure between them leaves
-    a resource without its location. Reads stay outside: on SQLite each transaction takes the write lock. The bulk
-    routes are POSTs that only read.
+    a resource without its location. Reads stay outside: on SQLite each transaction takes the write lock. Some routes
+    are POSTs that only read.
     """
 
     def middleware(request: Any) -> Any:
-        if request.method not in _WRITES or request.path.startswith(_BULK_READS):
+        if request.method not in _WRITES or request.path.startswith(_READS):
             return get_response(request)
         with transaction.atomic():
             response = get_response(request)
