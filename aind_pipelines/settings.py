@@ -27,7 +27,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 
 POLICY_FILE = "aind-pipelines.toml"
 NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
-"""When this variable is set, no ``.env`` file is read: the lab sets it, so that nothing of the caller's reaches it."""
+"""When this variable is set, no ``.env`` and no netrc is read: the lab sets it, so that nothing of the caller's
+reaches it."""
 
 
 class SettingsError(ValueError):
@@ -127,9 +128,14 @@ class Settings(BaseModel):
     config: Path | None = _setting("AIND_PIPELINES_CONFIG", description=f"policy file (default: {POLICY_FILE})")
 
 
+def reads_files_of_the_caller() -> bool:
+    """Whether ``.env`` files and the netrc are read."""
+    return not os.environ.get(NO_DOTENV)
+
+
 def dotenv_files() -> list[tuple[str, Path]]:
     """The ``.env`` files that are read, first wins, each with the name it is reported under."""
-    if os.environ.get(NO_DOTENV):
+    if not reads_files_of_the_caller():
         return []
     candidates = [(".env of the project root", project_root() / ".env")]
     with contextlib.suppress(RuntimeError):  # no HOME and no passwd entry: there is no such file then

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import netrc
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -40,22 +38,10 @@ def archive() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
 
 
-def _netrc_login(url: str) -> tuple[str, str] | None:
-    """The login that the user's ``.netrc`` has for the registry's host."""
-    from aind_pipelines.settings import NO_DOTENV
-
-    if os.environ.get(NO_DOTENV):
-        return None
-    try:
-        found = netrc.netrc().authenticators(urlsplit(url).hostname or "")
-    except (OSError, netrc.NetrcParseError):
-        return None
-    return (found[0], found[2]) if found and found[2] is not None else None
-
-
 def _client(default_url: str | None = None) -> RegistryClient:
     """The registry of ``-r``, else the archive's own (`default_url`), else NBANK_REGISTRY; with the login to use."""
     from aind_pipelines.clients.registry import RegistryClient
+    from aind_pipelines.clients.registry.login import login_for
     from aind_pipelines.settings import load_settings
 
     given: dict[str, Any] = click.get_current_context().obj or {}
@@ -63,17 +49,12 @@ def _client(default_url: str | None = None) -> RegistryClient:
     url = given.get("registry_url") or default_url or settings.nbank_registry
     if not url:
         raise click.UsageError("name the registry: aind-pipelines -r URL archive ..., or set NBANK_REGISTRY")
-    login: tuple[str, str] | None = None
-    if given.get("auth"):
-        user, colon, password = str(given["auth"]).partition(":")
-        if not colon:
-            raise click.UsageError("-a takes USER:PASSWORD")
-        login = (user, password)
-    elif settings.nbank_username and settings.nbank_password:
-        login = (settings.nbank_username, settings.nbank_password.get_secret_value())
-    else:
-        login = _netrc_login(url)
-    return RegistryClient(url, login)
+    if not given.get("auth"):
+        return RegistryClient(url, login_for(url, settings))
+    user, colon, password = str(given["auth"]).partition(":")
+    if not colon:
+        raise click.UsageError("-a takes USER:PASSWORD")
+    return RegistryClient(url, (user, password))
 
 
 @contextlib.contextmanager

@@ -221,8 +221,9 @@ def test_what_is_removed_or_arrives_during_the_check_is_in_flight_or_checked(fil
         rows = list(genuine(name))
         list(deposit(archive, registry, [DepositItem(f"{unique}late", local_source(late), "session-raw")]))
         paths[f"{unique}f"].unlink()
-        response = registry._session.delete(f"{registry.url}resources/{unique}f/locations/{name}/")
-        assert response.status_code == 204
+        registry.add_archive(f"{unique}other", f"/other/{unique}")
+        registry.add_location(f"{unique}f", f"{unique}other")
+        registry.delete_location(f"{unique}f", name)
         return iter(rows)
 
     registry.iter_archive_resources = listed_before_the_changes

@@ -29,11 +29,15 @@ def client(running):
 
 
 Answer = tuple[int, dict[str, str], bytes] | None
+NOT_FOUND: Answer = (404, {}, b'{"detail": "not found"}')
 
 
 @contextmanager
-def server(answer: Callable[[str, str, bytes], Answer]):
-    """A server that answers by `answer(method, path, body)`; None closes the connection without a reply."""
+def server(answer: Callable[[str, str, bytes], Answer], offered: object = None):
+    """A registry that answers by `answer(method, path, body)`; None closes the connection without a reply.
+
+    It is a plain one unless it has capabilities `offered`.
+    """
     seen: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,8 +45,12 @@ def server(answer: Callable[[str, str, bytes], Answer]):
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            seen.append((self.command, self.path))
-            result = answer(self.command, self.path, body)
+            result: Answer
+            if self.path == "/neurobank/capabilities/":
+                result = NOT_FOUND if offered is None else (200, {}, json.dumps(offered).encode())
+            else:
+                seen.append((self.command, self.path))
+                result = answer(self.command, self.path, body)
             if result is None:
                 self.close_connection = True
                 return

@@ -6,6 +6,7 @@ asking whether its first try arrived, or under an idempotency key.
 """
 
 from aind_pipelines.clients.registry.client import BULK_CHUNK, RegistryClient
+from aind_pipelines.clients.registry.query import Query
 from aind_pipelines.clients.registry.records import (
     Capabilities,
     DataType,
@@ -22,6 +23,7 @@ __all__ = [
     "Capabilities",
     "DataType",
     "Location",
+    "Query",
     "RegisteredArchive",
     "Registration",
     "RegistryClient",

@@ -11,7 +11,13 @@ import requests
 
 from aind_pipelines.clients import http
 from aind_pipelines.clients.errors import UnexpectedAnswer
+from aind_pipelines.clients.registry import batches
+from aind_pipelines.clients.registry.query import Query
 from aind_pipelines.clients.registry.records import (
+    ARCHIVE_CONTENTS,
+    BATCH_FIND,
+    BATCH_LOCATE,
+    BATCH_REGISTER,
     SERVICE,
     Capabilities,
     DataType,
@@ -21,6 +27,7 @@ from aind_pipelines.clients.registry.records import (
     RegistryInfo,
     RegistryRefused,
     Resource,
+    encode,
 )
 from aind_pipelines.clients.registry.transport import Transport, json_of
 
@@ -93,9 +100,15 @@ class RegistryClient:
         return resource
 
     def get_resources(self, ids: Iterable[str]) -> dict[str, Resource]:
-        """The records of those of `ids` that are registered, by id, in requests of `BULK_CHUNK` names."""
+        """The records of those of `ids` that are registered, by id; many in one request."""
         wanted = list(dict.fromkeys(id_ for id_ in ids if _SLUG.fullmatch(id_)))
+        if not wanted:
+            return {}
         found: dict[str, Resource] = {}
+        if BATCH_FIND in (offered := self.capabilities()):
+            asked = set(wanted)
+            rows = batches.find(self._transport, offered, "names", wanted)
+            return {resource.id: resource for resource in rows if resource.id in asked}
         for start in range(0, len(wanted), BULK_CHUNK):
             names = wanted[start : start + BULK_CHUNK]
             asked = set(names)
@@ -112,17 +125,45 @@ class RegistryClient:
 
     def find_by_sha1s(self, sha1s: Iterable[str]) -> dict[str, Resource]:
         """The resources registered with any of `sha1s`, by their lower-case sha1; what is no sha1 is left out."""
+        wanted = dict.fromkeys(sha1.lower() for sha1 in sha1s if _SHA1.fullmatch(sha1))
+        if not wanted:
+            return {}
+        if BATCH_FIND in (offered := self.capabilities()):
+            rows = batches.find(self._transport, offered, "sha1s", list(wanted))
+            return {resource.sha1: resource for resource in rows if resource.sha1 in wanted}
         found: dict[str, Resource] = {}
-        for sha1 in dict.fromkeys(sha1.lower() for sha1 in sha1s if _SHA1.fullmatch(sha1)):
+        for sha1 in wanted:
             for resource in self.find_by_sha1(sha1):
                 found[sha1] = resource
         return found
 
-    def iter_archive_resources(self, archive: str) -> Iterator[Resource]:
-        """Every resource that has a location in `archive`, page by page.
+    def search(self, query: Query) -> Iterator[Resource]:
+        """The resources that match `query`, page by page, in the registry's order."""
+        schemes = {} if query.scheme is None else {entry.name: entry.scheme for entry in self.archives()}
+        for row in self._transport.pages("resources/", query.parameters()):
+            resource = Resource.from_json(row)
+            if query.matches(resource, schemes):
+                yield resource
 
-        A row added or removed meanwhile can be missing or come twice, as pages are counted by position.
+    def iter_archive_resources(self, archive: str) -> Iterator[Resource]:
+        """Every resource that has a location in `archive`, in flat memory.
+
+        Where the registry streams an archive's contents they come in the order of the identifiers' bytes, each once,
+        and the end is proved by a count. From a plain registry they come page by page in its own order; a row added
+        or removed meanwhile can then be missing or come twice, as pages are counted by position.
+
+        Raises:
+            ServiceUnavailable: The list broke off; what came before it is not the whole.
         """
+        if ARCHIVE_CONTENTS in self.capabilities() and _SLUG.fullmatch(archive):
+            for row in batches.contents(self._transport, archive):
+                resource = Resource.from_json(row)
+                if archive not in resource.locations:
+                    raise UnexpectedAnswer(
+                        SERVICE, f"the contents of {archive} hold {resource.id}, which is not in it."
+                    )
+                yield resource
+            return
         for row in self._transport.pages("resources/", {"archive": archive}):
             resource = Resource.from_json(row)
             if archive in resource.locations:
@@ -195,6 +236,9 @@ class RegistryClient:
         Raises:
             ServiceError: The registry as a whole fails. What was registered before stays; ask again for all.
         """
+        items = list(items)
+        if items and BATCH_REGISTER in (offered := self.capabilities()):
+            return batches.register(self._transport, offered, items)
         return [self._register_one(item) for item in items]
 
     def _register_one(self, item: Registration) -> Resource | RegistryRefused:
@@ -248,15 +292,50 @@ class RegistryClient:
         Raises:
             ServiceError: The registry as a whole fails. What was added before stays; ask again for all.
         """
-        return [self._locate_one(*pair) for pair in pairs]
+        places = [(pair[0], pair[1], pair[2] if len(pair) == 3 else None) for pair in pairs]
+        if places and BATCH_LOCATE in (offered := self.capabilities()):
+            return batches.locate(self._transport, offered, places)
+        return [self._locate_one(*place) for place in places]
 
-    def _locate_one(self, id: str, archive: str, key: str | None = None) -> Location | RegistryRefused:  # noqa: A002
+    def _locate_one(self, id: str, archive: str, key: str | None) -> Location | RegistryRefused:  # noqa: A002
         if self.get_resource(id) is None:
             return RegistryRefused.from_json(f"a location of {id}", {"resource_name": [f"no such resource '{id}'"]})
         try:
             return self.add_location(id, archive, key)
         except RegistryRefused as refusal:
             return refusal
+
+    def delete_location(self, id: str, archive: str) -> bool:  # noqa: A002
+        """Say that `archive` holds no copy of `id` any more.
+
+        Returns:
+            Whether it was said to hold one; False may also mean that the reply to a first try was lost.
+
+        Raises:
+            RegistryRefused: It is the last location, and the registry guards those. A plain registry does not.
+        """
+        path = f"resources/{quote(id, safe='')}/locations/{quote(archive, safe='')}/"
+        return self._transport.send("DELETE", path, missing_ok=True) is not None
+
+    def modify(self, id: str, metadata: Mapping[str, Any]) -> Resource | None:  # noqa: A002
+        """Merge `metadata` into that of `id`: keys that are not named stay, those with None go.
+
+        Returns:
+            The record as it now is, or None when `id` is not registered.
+
+        Raises:
+            RegistryRefused: A value is not acceptable.
+        """
+        if self.get_resource(id) is None:
+            return None
+
+        def arrived() -> Resource | None:
+            known = self.get_resource(id)
+            same = known is not None and all(known.metadata.get(name) == value for name, value in metadata.items())
+            return known if same else None
+
+        body = encode({"metadata": dict(metadata)}, f"to modify {id}")
+        return self._transport.write("PATCH", f"resources/{quote(id)}/", body, Resource.from_json, arrived)
 
     def add_archive(self, name: str, root: str, scheme: str = "neurobank") -> RegisteredArchive:
         """Register an archive.

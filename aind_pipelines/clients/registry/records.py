@@ -11,6 +11,14 @@ from aind_pipelines.clients.errors import ServiceError, UnexpectedAnswer
 
 SERVICE = "registry"
 
+BATCH_REGISTER = "batch-register"
+BATCH_LOCATE = "batch-locate"
+BATCH_FIND = "batch-find"
+ARCHIVE_CONTENTS = "archive-contents"
+LAST_LOCATION_GUARD = "last-location-guard"
+FEATURES = frozenset({BATCH_REGISTER, BATCH_LOCATE, BATCH_FIND, ARCHIVE_CONTENTS, LAST_LOCATION_GUARD})
+"""What `aind_pipelines.services.registry` offers beside the plain API, by the names in its capabilities."""
+
 
 class RegistryRefused(ServiceError):
     """The registry understood a request and refused what it asks (HTTP 400).
@@ -55,6 +63,18 @@ def _messages(body: Any) -> dict[str, tuple[str, ...]]:
     return {"detail": flat(body)}
 
 
+def encode(body: Any, asked: str) -> bytes:
+    """`body` as JSON.
+
+    Raises:
+        RegistryRefused: A value of its metadata is not JSON. `asked` says what was to be done.
+    """
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise RegistryRefused.from_json(asked, {"metadata": [f"not JSON: {error}"]}) from None
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryInfo:
     """What a registry says of itself."""
@@ -69,7 +89,7 @@ class Capabilities:
     """What a registry offers beside the plain API; a plain one offers nothing.
 
     Attributes:
-        features: Names of `aind_pipelines.services.registry.batch`, e.g. ``batch-register``.
+        features: Some of `FEATURES`; a newer registry may have others.
         items: Most items of one batch.
         bytes: Most bytes of one batch's body.
     """
@@ -160,11 +180,7 @@ class Registration:
         Raises:
             RegistryRefused: A value of the metadata is not JSON.
         """
-        try:
-            return json.dumps(self.body(), allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            reason = f"not JSON: {error}"
-            raise RegistryRefused.from_json(f"to register {self.id or self.sha1}", {"metadata": [reason]}) from None
+        return encode(self.body(), f"to register {self.id or self.sha1}")
 
     def describes(self, resource: Resource) -> bool:
         """Whether `resource` is what this would register; it may have further locations."""

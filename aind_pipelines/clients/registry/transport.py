@@ -41,9 +41,20 @@ class Transport:
         """Close the connections."""
         self._session.close()
 
+    def wait(self, failures: int) -> None:
+        """Pause before another try, twice as long for each of `failures` after the first."""
+        time.sleep(self._pause * 2 ** (failures - 1))
+
     @overload
     def send(
-        self, method: str, path: str, *, body: Any = None, params: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
     ) -> requests.Response: ...
 
     @overload
@@ -59,9 +70,10 @@ class Transport:
         body: Any = None,
         params: Any = None,
         headers: Mapping[str, str] | None = None,
+        stream: bool = False,
         missing_ok: bool = False,
     ) -> requests.Response | None:
-        """Send one request; `body` is JSON bytes, or a value to encode.
+        """Send one request; `body` is JSON bytes, or a value to encode. With `stream`, the answer is yet to be read.
 
         Returns:
             The answer, of status 200, 201 or 204; None for the registry's own "not found" with `missing_ok`.
@@ -78,7 +90,15 @@ class Transport:
         if content is not None:
             sent["Content-Type"] = "application/json"
         response = http.request(
-            self._session, SERVICE, method, url, params=params, data=content, headers=sent, allow_redirects=False
+            self._session,
+            SERVICE,
+            method,
+            url,
+            params=params,
+            data=content,
+            headers=sent,
+            allow_redirects=False,
+            stream=stream,
         )
         status = response.status_code
         if status == 400:
@@ -116,7 +136,7 @@ class Transport:
                 if attempt == _WRITE_ATTEMPTS:
                     raise
                 lost = True
-                time.sleep(self._pause * 2 ** (attempt - 1))
+                self.wait(attempt)
                 continue
             except RegistryRefused:
                 # The lost try may have arrived between the question and this one.

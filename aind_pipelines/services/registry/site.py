@@ -96,6 +96,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "nbank_registry",
+    "aind_pipelines.services.registry.batch",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
