@@ -11,6 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 SCHEMA_PEER := .peers/aind-data-schema
 ACCESS_PEER := .peers/aind-data-access-api
+# Tests wait for processes and sockets most of their time, so two workers take little more than half of it.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test soak check bench clean distclean python print-python made-anew
@@ -25,10 +27,10 @@ ui: $(VENV)/.lab-installed  ## the Dagster UI and daemon on the lab that the dem
 	@$(RUN) aind_pipelines.cli dev --home "$(HOME_DIR)"
 
 test: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed  ## set up and run every test
-	@$(RUN) pytest
+	@$(RUN) pytest $(SIDE_BY_SIDE)
 
 soak: $(VENV)/.dev-installed $(SCHEMA_PEER)/.installed $(ACCESS_PEER)/.installed  ## the same with the long counts
-	@AIND_PIPELINES_SOAK=1 $(RUN) pytest --timeout 7200
+	@AIND_PIPELINES_SOAK=1 $(RUN) pytest $(SIDE_BY_SIDE) --timeout 7200
 
 check: $(VENV)/.dev-installed  ## format, lint, types, import rules and definitions
 	$(RUN) ruff format --check .

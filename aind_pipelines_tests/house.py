@@ -9,30 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
 from aind_pipelines.archive.layout import Archive, init_archive
 from aind_pipelines.clients.registry import RegistryClient
-from aind_pipelines_tests.moto import moto_url, s3
-from aind_pipelines_tests.postgres import engine, migrated_template, postgres_url
-from aind_pipelines_tests.registry_process import PASSWORD, USER, RegistryProcess, running_registry
+from aind_pipelines_tests.registry_process import PASSWORD, USER, RegistryProcess
 from aind_pipelines_tests.services.processes import answers, free_port, module, wait_for
 
 if TYPE_CHECKING:
+    import dagster as dg
     from types_boto3_s3 import S3Client
-
-__all__ = [
-    "code_ocean",
-    "engine",
-    "house",
-    "migrated_template",
-    "moto_url",
-    "postgres_url",
-    "registry_process",
-    "s3",
-]
 
 TOKEN = "cop_lab_token"
 BUCKET = "aind-open-data"
@@ -52,6 +39,8 @@ class House:
 
     def run(self, selection: Sequence[str], *, checks: bool = True, **keywords: Any) -> dg.ExecuteInProcessResult:
         """Run these assets, with or without their checks, as the deployed definitions have them."""
+        import dagster as dg
+
         from aind_pipelines.definitions import build_defs
 
         chosen = dg.AssetSelection.assets(*selection)
@@ -60,6 +49,8 @@ class House:
 
     def check(self, name: str) -> dg.AssetCheckEvaluation:
         """Run one asset check alone; its verdict."""
+        import dagster as dg
+
         from aind_pipelines import checks
         from aind_pipelines.definitions import build_defs
 
@@ -69,6 +60,8 @@ class House:
         return evaluation
 
     def _execute(self, defs: dg.Definitions, job: Any, **keywords: Any) -> dg.ExecuteInProcessResult:
+        import dagster as dg
+
         defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
         return defs.resolve_job_def(job.name).execute_in_process(**keywords)
 
@@ -77,12 +70,6 @@ class House:
         staged = self.code_ocean.with_suffix(".new")
         staged.write_text(json.dumps({"data_assets": list(assets), "capsules": [], "computations": []}))
         staged.replace(self.code_ocean)
-
-
-@pytest.fixture(scope="session")
-def registry_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aind_pipelines_tests.clients.servers import AwsServer, child, wait_for_port
+
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
@@ -76,3 +78,23 @@ def fill(s3: S3Client, bucket: str, *keys: str) -> None:
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+    """Another one, with the keys it is asked with; it is never emptied."""
+    port, log = free_port(), tmp_path_factory.mktemp("aws") / "log"
+    with child("moto.server", "-H", "127.0.0.1", "-p", str(port), log=log) as process:
+        wait_for_port(port, process, log)
+        yield AwsServer(f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def aws_environment(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
+    """The caller's environment as one needs it to reach that server."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", aws.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", aws.secret_key)
+    monkeypatch.setenv("AWS_REGION", aws.region)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
+    return aws

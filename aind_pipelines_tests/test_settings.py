@@ -14,9 +14,6 @@ from aind_pipelines.settings import (
     load_settings_with_origins,
     setting_names,
 )
-from aind_pipelines_tests.moto import moto_url
-
-__all__ = ["moto_url"]
 
 
 @pytest.fixture(autouse=True)

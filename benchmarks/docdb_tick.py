@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -181,6 +182,7 @@ class Bench:
         ((_, result),) = update(self._engine, way.source, mode)
         seconds = time.monotonic() - started
         after = replace(way.traffic)
+        print(f"{mode} pass, {way.name}: {seconds:.2f} s", file=sys.stderr, flush=True)
         self._check(f"{mode} pass, {way.name}")
         if result.written < CHANGES:
             raise RuntimeError(f"a {mode} pass, {way.name}, wrote {result.written} of {CHANGES} changes")

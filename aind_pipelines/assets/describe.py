@@ -5,12 +5,16 @@ findings stand, with a table of them by code.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
+
+NIGHTLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
+"""What a nightly schedule brings up to date: one night missed warns, two fail."""
 
 _BODY = (("docdb_records", "body"),)
 

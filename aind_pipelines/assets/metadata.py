@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from aind_pipelines.assets import sources
-from aind_pipelines.assets.describe import outcome
+from aind_pipelines.assets.describe import NIGHTLY, outcome
 from aind_pipelines.resources.docdb import DocDBResource
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
@@ -31,7 +31,7 @@ class IngestConfig(dg.Config):
     group_name="metadata",
     kinds={"postgres"},
     pool="docdb",
-    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26)),
+    freshness_policy=NIGHTLY,
 )
 def docdb_records(
     context: dg.AssetExecutionContext,

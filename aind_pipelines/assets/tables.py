@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import Field
 
-from aind_pipelines.assets.describe import column_lineage, outcome
+from aind_pipelines.assets.describe import NIGHTLY, column_lineage, outcome
 from aind_pipelines.assets.export import ExportConfig, exported
 from aind_pipelines.assets.metadata import docdb_records
 from aind_pipelines.resources.rds import RDSResource
@@ -56,6 +56,7 @@ class TablesConfig(ExportConfig):
             description=f"{description}\n\nTable `public.{name}`.",
             group_name="tables",
             kinds={"postgres"},
+            freshness_policy=NIGHTLY,
         )
         for name, description in _DESCRIPTIONS.items()
     ],

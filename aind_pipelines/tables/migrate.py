@@ -18,22 +18,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.engine import URL, make_url
 
 from aind_pipelines.clients.rds.engine import make_engine
 from aind_pipelines.clients.rds.errors import RdsError, translated
 from aind_pipelines.tables.columns import metadata
-from aind_pipelines.tables.schema import FUNCTIONS, SCHEMAS, VIEWS
+from aind_pipelines.tables.schema import SCHEMAS
+from aind_pipelines.tables.views import differences as differences_of_views
 
 VERSION_TABLE = "aind_pipelines_schema_version"
 """Where the version in force is kept: not Alembic's own name, which another application may use in this database."""
 
 _LOCK = 0x61696E64_6D696772
-_FUNCTIONS_THERE = text(
-    "SELECT format('%s.%s(%s)', nspname, proname, pg_get_function_identity_arguments(pg_proc.oid)) "
-    "FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE nspname = ANY(:schemas)"
-)
 # Alembic's `op` and `context` are globals of the process.
 _one_at_a_time = threading.Lock()
 
@@ -190,13 +187,8 @@ def drift(engine: Engine) -> list[str]:
     """
     with translated("comparing the schema"), engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=comparison_options()), metadata)
-        views = set(inspect(connection).get_view_names(schema="public"))
-        functions = set(connection.scalars(_FUNCTIONS_THERE, {"schemas": list(SCHEMAS)}))
-    lines = [_in_words(difference) for entry in differences for difference in _flat(entry)]
-    lines += [f"view public.{name} is missing" for name in VIEWS if name not in views]
-    lines += [f"function {name} is missing" for name in FUNCTIONS if name not in functions]
-    lines += [f"function {name} is not in the models" for name in functions - set(FUNCTIONS)]
-    return sorted(lines)
+        of_views = list(differences_of_views(connection))
+    return sorted([*(_in_words(difference) for entry in differences for difference in _flat(entry)), *of_views])
 
 
 def _flat(entry: Any) -> list[tuple[Any, ...]]:

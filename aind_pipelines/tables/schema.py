@@ -366,26 +366,12 @@ table_findings = _findings("tables", "record_version/_id")
 
 FINDINGS = {
     "docdb": docdb_findings,
-    "tables": table_findings,
     "metadata_service": metadata_service_findings,
     "sessions": session_findings,
     "archive": archive_findings,
+    "tables": table_findings,
 }
 """Findings tables by stage."""
 
 ANALYSTS_TABLES = (data_assets, subjects, *RECORD_TABLES)
 """The tables that are derived from the records, all in ``public``."""
-
-VIEWS = (
-    "findings",
-    "assets_current",
-    "table_status",
-    "latest_processed_assets",
-    "sessions_by_subject_and_month",
-    "assets_without_metadata",
-    "assets_with_missing_source",
-)
-"""Views in ``public``."""
-
-FUNCTIONS = ("docdb.content_hash(body jsonb)", "docdb.records_as_of(at timestamp with time zone)")
-"""SQL functions in our schemas, as Postgres writes their arguments."""

@@ -10,18 +10,9 @@ import pytest
 
 from aind_pipelines.archive.layout import Archive, init_archive
 from aind_pipelines.clients.registry import RegistryClient
-from aind_pipelines_tests.postgres import engine, migrated_template, postgres_url
-from aind_pipelines_tests.registry_process import RegistryProcess, running_registry
-
-__all__ = ["archive", "engine", "migrated_template", "postgres_url", "registry", "registry_process", "unique"]
+from aind_pipelines_tests.registry_process import RegistryProcess
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def registry_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -24,13 +24,11 @@ from aind_pipelines.archive.session_deposits import SessionDeposits, deposit_ses
 from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.settings import ArchivePolicy
 from aind_pipelines.tables.schema import archive_copies, archive_findings, session_assets
-from aind_pipelines_tests.moto import fill, moto_url, s3
+from aind_pipelines_tests.moto import fill
 from aind_pipelines_tests.registry_process import PASSWORD, USER, RegistryProcess
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-__all__ = ["moto_url", "s3"]
 
 MARCH = date(2024, 3, 1)
 SESSIONS = 24

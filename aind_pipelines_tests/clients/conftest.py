@@ -1,7 +1,6 @@
 """A real Postgres for the tests of the clients, started from the wheel's binaries on a free loopback port."""
 
 import importlib.util
-import json
 import os
 import secrets
 import signal
@@ -9,25 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from pymongo import MongoClient
 from sqlalchemy import Engine
 
 from aind_pipelines.clients.rds import make_engine
 from aind_pipelines_tests.clients.servers import (
-    DEAD_PORT,
-    AwsServer,
-    Bastion,
-    DocDBServer,
-    Gateway,
     PostgresServer,
     as_somebody_else,
-    child,
     free_port,
-    wait_for_port,
 )
 
 _OURS = (
@@ -51,70 +41,6 @@ def _nothing_of_the_callers_environment(monkeypatch: pytest.MonkeyPatch, tmp_pat
             monkeypatch.delenv(name)
     monkeypatch.setenv("AIND_PIPELINES_NO_DOTENV", "1")
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture(scope="session")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
-    port, log = free_port(), tmp_path_factory.mktemp("aws") / "log"
-    with child("moto.server", "-H", "127.0.0.1", "-p", str(port), log=log) as process:
-        wait_for_port(port, process, log)
-        yield AwsServer(f"http://127.0.0.1:{port}")
-
-
-@pytest.fixture
-def aws_environment(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", aws.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", aws.secret_key)
-    monkeypatch.setenv("AWS_REGION", aws.region)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
-    return aws
-
-
-@pytest.fixture(scope="session")
-def docdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocDBServer]:
-    """The embedded DocDB, with one user."""
-    if importlib.util.find_spec("aind_pipelines.lab.docdb") is None:
-        pytest.skip("the embedded DocDB is not part of this installation")
-    home = tmp_path_factory.mktemp("docdb")
-    server, log = DocDBServer(free_port()), home / "log"
-    arguments = ("--host", "127.0.0.1", "--port", str(server.port), "--data", str(home))
-    environment = {"DOC_DB_USERNAME": server.username, "DOC_DB_PASSWORD": server.password}
-    with child("aind_pipelines.lab.docdb", *arguments, environment=environment, log=log) as process:
-        wait_for_port(server.port, process, log)
-        yield server
-
-
-@pytest.fixture
-def mongo(docdb: DocDBServer) -> Iterator[MongoClient[dict[str, Any]]]:
-    """DocDB itself, its two generations of records empty."""
-    with MongoClient(docdb.uri) as client:
-        for database in ("metadata_index", "metadata_index_v2"):
-            client[database].data_assets.delete_many({})
-        yield client
-
-
-@pytest.fixture
-def bastion(docdb: DocDBServer, tmp_path: Path) -> Iterator[Bastion]:
-    """The SSH bastion, which forwards to DocDB and to one port where nothing listens."""
-    running = Bastion(tmp_path, allow=[docdb.port, DEAD_PORT])
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="session")
-def gateway(docdb: DocDBServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The REST gateway in front of it, which answers with pages of at most 10,000 bytes."""
-    running, log = Gateway(free_port()), tmp_path_factory.mktemp("gateway") / "log"
-    arguments = ("--host", "127.0.0.1", "--port", str(running.port), "--max-page-bytes", "10000")
-    environment = {
-        "DOCDB_GATEWAY_MONGO_URI": docdb.uri,
-        "DOCDB_GATEWAY_KEYS": json.dumps({running.access_key: running.secret_key}),
-    }
-    with child("aind_pipelines.services.docdb_gateway", *arguments, environment=environment, log=log) as process:
-        wait_for_port(running.port, process, log)
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,10 @@ from aind_pipelines.clients.s3 import (
     prefix_exists,
 )
 from aind_pipelines.settings import Settings
-from aind_pipelines_tests.moto import fill, free_port, moto_url, s3
+from aind_pipelines_tests.moto import fill, free_port
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-__all__ = ["moto_url", "s3"]
 
 
 def test_top_prefixes_are_the_folders_and_not_the_files(s3: S3Client) -> None:

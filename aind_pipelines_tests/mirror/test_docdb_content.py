@@ -15,14 +15,11 @@ from pymongo.collection import Collection
 from sqlalchemy import Engine, text
 
 from aind_pipelines.mirror.docdb import CollectionSource, manifest, tick, update
-from aind_pipelines_tests.clients.conftest import bastion, docdb, gateway, mongo
 from aind_pipelines_tests.clients.misbehaving import Answer, Fault, MisbehavingGateway, altering
 from aind_pipelines_tests.clients.servers import Bastion, DocDBServer, Gateway
 from aind_pipelines_tests.mirror.comparison import differences, snapshot
 from aind_pipelines_tests.mirror.sources import conninfo, direct, iso, rest
 from aind_pipelines_tests.mirror.test_docdb_history import record
-
-__all__ = ["bastion", "docdb", "gateway", "mongo"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NEVER = 1_000_000

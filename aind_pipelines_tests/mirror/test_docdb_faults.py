@@ -24,7 +24,6 @@ from sqlalchemy import Engine
 from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
 from aind_pipelines.mirror.docdb import DeletionGuard, update
 from aind_pipelines.mirror.docdb.passes import Mode
-from aind_pipelines_tests.clients.conftest import bastion, docdb, gateway, mongo
 from aind_pipelines_tests.clients.misbehaving import (
     Answer,
     Asked,
@@ -43,8 +42,6 @@ from aind_pipelines_tests.counts import examples
 from aind_pipelines_tests.mirror.comparison import Snapshot, differences, snapshot
 from aind_pipelines_tests.mirror.sources import Interrupted, conninfo, direct, iso, pass_that_dies, rest
 from aind_pipelines_tests.mirror.test_docdb_history import record
-
-__all__ = ["bastion", "docdb", "gateway", "mongo"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MODES: tuple[Mode, ...] = ("full", "tick", "manifest")

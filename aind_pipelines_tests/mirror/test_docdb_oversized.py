@@ -13,14 +13,11 @@ from sqlalchemy import Engine, text
 
 from aind_pipelines.clients.docdb import RecordTooLarge
 from aind_pipelines.mirror.docdb import manifest, not_mirrored, tick, update
-from aind_pipelines_tests.clients.conftest import bastion, docdb, gateway, mongo
 from aind_pipelines_tests.clients.misbehaving import Asked, Fault, MisbehavingGateway, capped
 from aind_pipelines_tests.clients.servers import Bastion, DocDBServer, Gateway
 from aind_pipelines_tests.mirror.comparison import differences, snapshot
 from aind_pipelines_tests.mirror.sources import conninfo, direct, rest
 from aind_pipelines_tests.mirror.test_docdb_history import live, record
-
-__all__ = ["bastion", "docdb", "gateway", "mongo"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 OVERLAP = timedelta(minutes=10)

@@ -10,12 +10,9 @@ from pymongo import MongoClient
 from sqlalchemy import Engine
 
 from aind_pipelines.mirror.docdb import manifest, not_mirrored, tick, update
-from aind_pipelines_tests.clients.conftest import bastion, docdb, gateway, mongo
 from aind_pipelines_tests.clients.servers import Bastion, DocDBServer, Gateway
 from aind_pipelines_tests.mirror.sources import direct, rest
 from aind_pipelines_tests.mirror.test_docdb_history import as_of, check_history, clock, live, record
-
-__all__ = ["bastion", "docdb", "gateway", "mongo"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 OVERLAP = timedelta(minutes=10)

@@ -15,12 +15,10 @@ from aind_pipelines.mirror.indexes import RefreshRefused, is_raw, refresh_code_o
 from aind_pipelines.records.reading import shown
 from aind_pipelines.settings import Settings
 from aind_pipelines.tables.schema import code_ocean_assets, index_refreshes, s3_prefixes, session_findings
-from aind_pipelines_tests.moto import fill, free_port, moto_url, s3
+from aind_pipelines_tests.moto import fill, free_port
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-__all__ = ["moto_url", "s3"]
 
 SESSION = "ecephys_676909_2023-12-13_13-43-40"
 LONG_AFTER = date(2026, 1, 1)

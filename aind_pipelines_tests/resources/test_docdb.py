@@ -14,11 +14,8 @@ from sqlalchemy import Engine
 
 from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials
 from aind_pipelines.clients.errors import ServiceError
-from aind_pipelines_tests.clients.conftest import aws, aws_environment, bastion, docdb, mongo
 from aind_pipelines_tests.clients.servers import DEAD_PORT, AwsServer, Bastion, DocDBServer
 from aind_pipelines_tests.mirror.test_docdb_history import record
-
-__all__ = ["aws", "aws_environment", "bastion", "docdb", "mongo"]
 
 CANARY = "canary"
 """In every password of the fixtures, and in every wrong one."""

@@ -21,13 +21,10 @@ from aind_pipelines.resources.docdb import DocDBResource
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.sensors.metadata import docdb_changes
-from aind_pipelines_tests.clients.conftest import docdb, gateway, mongo
 from aind_pipelines_tests.clients.misbehaving import Fault, MisbehavingGateway, html, short, status, truncated
 from aind_pipelines_tests.clients.servers import Gateway, free_port
 from aind_pipelines_tests.mirror.sources import NAME, iso, rest
 from aind_pipelines_tests.mirror.test_docdb_history import record
-
-__all__ = ["docdb", "gateway", "mongo"]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 Records = Collection[dict[str, Any]]

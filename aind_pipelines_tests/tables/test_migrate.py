@@ -119,12 +119,54 @@ def test_a_server_that_is_not_there_is_an_outage_and_the_password_is_not_told(em
             "CREATE FUNCTION archive.mine(n int) RETURNS int LANGUAGE sql RETURN n",
             "function archive.mine(n integer) is not in the models",
         ),
+        (
+            (
+                "CREATE OR REPLACE VIEW public.table_status AS SELECT table_name, rows, published_at, changed_at, "
+                "run_id FROM tables.publications WHERE rows > 0"
+            ),
+            "view public.table_status has another query than the models",
+        ),
+        (
+            (
+                "CREATE OR REPLACE FUNCTION docdb.content_hash(body jsonb) RETURNS text LANGUAGE sql IMMUTABLE "
+                "AS $$ SELECT encode(sha256(convert_to(body::text, 'UTF8')), 'hex') $$"
+            ),
+            "function docdb.content_hash(body jsonb) is not defined as in the models",
+        ),
+        (
+            (
+                "DROP VIEW public.assets_with_missing_source; ALTER TABLE public.asset_lineage DROP COLUMN stated_by; "
+                "CREATE VIEW public.assets_with_missing_source AS SELECT source_name FROM public.asset_lineage"
+            ),
+            "view public.assets_with_missing_source has another query than the models",
+        ),
     ],
 )
 def test_every_kind_of_drift_is_told(engine: Engine, change: str, told: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(change))
     assert any(told in line for line in drift(engine)), drift(engine)
+
+
+def test_comparing_leaves_nothing_behind_and_says_when_it_cannot_look(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE watcher LOGIN PASSWORD 'watcher' IN ROLE pg_read_all_data"))
+        database = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f'REVOKE TEMPORARY ON DATABASE "{database}" FROM PUBLIC'))
+    watcher = create_engine(engine.url.set(username="watcher", password="watcher"))
+    try:
+        assert drift(engine) == []
+        (line,) = drift(watcher)
+        assert "may not make temporary objects" in line
+    finally:
+        watcher.dispose()
+        with engine.begin() as connection:
+            connection.execute(text("DROP OWNED BY watcher; DROP ROLE watcher"))
+    with engine.connect() as connection:
+        left = (
+            "SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname LIKE 'pg_temp%'"
+        )
+        assert connection.scalar(text(left)) == 0
 
 
 def test_tables_that_others_keep_in_public_are_no_drift(engine: Engine) -> None:

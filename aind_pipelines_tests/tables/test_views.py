@@ -17,7 +17,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from aind_pipelines.tables import schema
 from aind_pipelines.tables.migrate import _config, drift, migrate
-from aind_pipelines.tables.schema import ANALYSTS_TABLES, VIEWS
+from aind_pipelines.tables.schema import ANALYSTS_TABLES
+from aind_pipelines.tables.views import VIEWS
 from aind_pipelines_tests.documents import ROOT, statements
 from aind_pipelines_tests.postgres import running_postgres
 
