@@ -1,10 +1,11 @@
 """Every change of a file in an archive, and nothing else: the only module here that writes, moves or removes.
 
 Each operation first calls the fault hook, when there is one, with its name and path. Tests raise or kill there, and so
-reach every state that a crash can leave. Files are published by `link` and `rename_new`, which never replace.
+reach every state that a crash can leave. Files are published by `rename_new`, `link` and `rename_claimed`, which never
+replace.
 
-An ``fsync`` that fails is never repeated on the same file: the kernel has dropped the pages it could not write. The
-caller discards the file and begins again from the source.
+An ``fsync`` or ``syncfs`` that fails is never repeated on the same files: the kernel has dropped the pages it could
+not write. The caller discards them and begins again from the source.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 import sys
@@ -24,7 +26,9 @@ _hook: FaultHook | None = None
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1  # renameat2(2), Linux
 _RENAME_EXCL = 4  # renamex_np(2), macOS
-_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK})
+"""What `rename_new`, `link` and `syncfs` fail with where the file system has no such thing."""
+_library = ctypes.CDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
@@ -69,8 +73,38 @@ def write_all(fd: int, data: bytes | memoryview, path: Path) -> None:
         view = view[os.write(fd, view) :]
 
 
+def write_at(fd: int, data: memoryview, offset: int, path: Path) -> None:
+    """Write all of `data` at `offset`."""
+    _step("write", path)
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def go_direct(fd: int, path: Path) -> bool:
+    """Let writes bypass the page cache from here on, where that can be; `data` must then be aligned."""
+    _step("go_direct", path)
+    return _set_direct(fd, on=True)
+
+
+def go_buffered(fd: int, path: Path) -> None:
+    """Undo `go_direct`."""
+    _step("go_buffered", path)
+    _set_direct(fd, on=False)
+
+
+def _set_direct(fd: int, *, on: bool) -> bool:
+    flag = getattr(os, "O_DIRECT", 0)
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | flag if on else flags & ~flag)
+    except OSError:
+        return False
+    return bool(flag)
+
+
 def truncate(fd: int, size: int, path: Path) -> None:
-    """Cut the file to `size` bytes."""
+    """Make the file `size` bytes long; what is added is a hole."""
     _step("truncate", path)
     os.ftruncate(fd, size)
 
@@ -106,16 +140,46 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
     close(fd, path)
 
 
-def fsync_dir(path: Path) -> None:
-    """Make a folder's entries and its own mode durable."""
+def fsync_dir(path: Path, *, strict: bool = False) -> None:
+    """Make a folder's entries and its own mode durable.
+
+    Some file systems have no fsync for folders; their entries are then as durable as they get, unless `strict`.
+    """
     _step("fsync_dir", path)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     except OSError as error:
-        # Some file systems have no fsync for folders; their entries are then as durable as they get.
-        if error.errno != errno.EINVAL:
+        if strict or error.errno != errno.EINVAL:
             raise
+    finally:
+        os.close(fd)
+
+
+def fsync_tree(path: Path) -> None:
+    """Make a file, or a folder with everything in it, durable."""
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fsync(fd, path)
+        finally:
+            os.close(fd)
+        return
+    for child in path.iterdir():
+        fsync_tree(child)
+    fsync_dir(path)
+
+
+def syncfs(path: Path) -> None:
+    """Make everything durable that was written to the file system of the folder `path`, by anybody."""
+    _step("syncfs", path)
+    if not hasattr(_library, "syncfs"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path))
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _library.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(fd)
 
@@ -139,6 +203,12 @@ def chown(path: Path, uid: int, gid: int) -> None:
     os.chown(path, uid, gid, follow_symlinks=False)
 
 
+def chown_open(fd: int, uid: int, gid: int, path: Path) -> None:
+    """Set an open file's owner and group; -1 leaves one as it is."""
+    _step("chown", path)
+    os.fchown(fd, uid, gid)
+
+
 def link(source: Path, target: Path) -> None:
     """Give the file a second name that must not exist yet."""
     _step("link", target)
@@ -148,29 +218,83 @@ def link(source: Path, target: Path) -> None:
 def rename_new(source: Path, target: Path) -> None:
     """Move to a name that must not exist, atomically.
 
-    Where the file system cannot refuse an existing name atomically, the name is looked at first; callers hold the
-    identifier's lock, so only a foreign program could come between.
+    Raises:
+        FileExistsError: `target` exists.
+        OSError: With a code of `UNSUPPORTED` where the file system cannot refuse an existing name atomically.
+    """
+    _step("rename_new", target)
+    names = os.fsencode(source), os.fsencode(target)
+    if sys.platform.startswith("linux") and hasattr(_library, "renameat2"):
+        failed = _library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
+    elif sys.platform == "darwin":
+        failed = _library.renamex_np(*names, _RENAME_EXCL)
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(source), None, str(target))
+    if failed:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(source), None, str(target))
+
+
+def rename_claimed(source: Path, target: Path) -> None:
+    """Move to a name that must not exist, in two steps: where neither `rename_new` nor `link` works.
+
+    The name is claimed by an exclusively created empty file or folder, which the move then replaces. So nothing is
+    ever overwritten, but the empty claim is seen for a moment; when the process is killed then, until the recovery.
+
+    Raises:
+        FileExistsError: `target` exists, and not as an empty claim of an earlier call.
+    """
+    folder = stat.S_ISDIR(source.lstat().st_mode)
+    try:
+        if folder:
+            mkdir(target, 0o700)
+        else:
+            close(open_excl(target), target)
+    except FileExistsError:
+        if not _is_claim(target, folder=folder):
+            raise
+    _step("rename_claimed", target)
+    source.rename(target)
+
+
+def move_new(source: Path, target: Path, *, rename: bool = True, links: bool = True) -> None:
+    """Move to a name that must not exist, in the best way that the file system offers.
+
+    Args:
+        source: A file or folder.
+        target: Its new name, on the same file system.
+        rename: Whether to try `rename_new`.
+        links: Whether to try `link`, for a file.
 
     Raises:
         FileExistsError: `target` exists.
     """
-    _step("rename_new", target)
-    library = ctypes.CDLL(None, use_errno=True)
-    if sys.platform.startswith("linux") and hasattr(library, "renameat2"):
-        failed = library.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
-    elif sys.platform == "darwin":
-        failed = library.renamex_np(os.fsencode(source), os.fsencode(target), _RENAME_EXCL)
-    else:
-        failed = -1
-        ctypes.set_errno(errno.ENOSYS)
-    if not failed:
-        return
-    code = ctypes.get_errno()
-    if code not in _UNSUPPORTED:
-        raise OSError(code, os.strerror(code), str(source), None, str(target))
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    source.rename(target)
+    if rename:
+        try:
+            rename_new(source, target)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        else:
+            return
+    if links and not stat.S_ISDIR(source.lstat().st_mode):
+        try:
+            link(source, target)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        else:
+            unlink(source)
+            return
+    rename_claimed(source, target)
+
+
+def _is_claim(path: Path, *, folder: bool) -> bool:
+    """Whether `path` is empty, and of the kind that `rename_claimed` makes; it holds no byte that could be lost."""
+    status = path.lstat()
+    if folder:
+        return stat.S_ISDIR(status.st_mode) and not any(path.iterdir())
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def replace(source: Path, target: Path) -> None:

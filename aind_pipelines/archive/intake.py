@@ -75,6 +75,12 @@ class Listing:
         """Bytes over all members."""
         return sum(member.size for member in self.members)
 
+    def same_as(self, other: Listing) -> bool:
+        """Whether nothing changed between the two; cheaper than comparing fingerprints."""
+        return self.empty_folders == other.empty_folders and [
+            (member.relpath, member.size, member.version) for member in self.members
+        ] == [(member.relpath, member.size, member.version) for member in other.members]
+
     @property
     def fingerprint(self) -> str:
         """A digest over names, sizes and versions: equal as long as nothing changed."""

@@ -1,13 +1,14 @@
-"""The journal: what a deposit is about to do, durable on the archive's own file system before it is done.
+"""The journal: what deposits are about to do, durable on the archive's own file system before it is done.
 
-Each depositing call writes one file ``.journal/<run>.jsonl`` and holds the lock of its name, so that others see
-whether its writer lives. One JSON object per line, in order:
+A depositing call writes one file ``.journal/<run>.jsonl`` after the other, and holds the lock of each name, so that
+others see whether its writer lives. A line is one JSON object, or a list of them that counts as a whole or not at all:
+what a batch of deposits says at once. In order:
 
 ========== =================================================================================================
 event      fields beside ``event`` and ``seq`` (the deposit's number within the file)
 ========== =================================================================================================
 intent     id, dtype, metadata, kind, source, source_kind, keep_source, fingerprint, staging, path
-staged     ino, size, files, sha1, blake3: the staged copy is complete and durable
+staged     ino, size, files, sha1, blake3: the staged copy is complete
 registered the registry has id, sha1 and location
 done       nothing is left to do
 withdraw   reason: the copy is about to be taken out again
@@ -25,8 +26,8 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -105,7 +106,7 @@ class Fact:
     deposited_at: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """One deposit as a journal tells it: how far it came."""
 
@@ -178,63 +179,69 @@ class Journal:
         """The file's name without suffix."""
         return self._path.name.removesuffix(_SUFFIX)
 
-    def intend(self, **values: Any) -> Entry:
-        """Write an intent, durably; `values` are the fields of `Intent` without `seq` and `staging`."""
+    def intend(self, intents: Iterable[Mapping[str, Any]]) -> list[Entry]:
+        """Write intents, durably; each gives the fields of `Intent` without `seq` and `staging`."""
+        entries = []
         with self._mutex:
-            seq = len(self.entries) + 1
-            intent = Intent(seq=seq, staging=f"{self._archive.staging.name}/{self.run}-{seq:06d}", **values)
-            entry = self.entries[seq] = Entry(intent)
-            self._append({"event": "intent", **asdict(intent)}, durable=True)
-        return entry
+            for values in intents:
+                seq = len(self.entries) + 1
+                intent = Intent(seq=seq, staging=f"{self._archive.staging.name}/{self.run}-{seq:06d}", **values)
+                self.entries[seq] = Entry(intent)
+                entries.append(self.entries[seq])
+            self._append([{"event": "intent", **_values(entry.intent)} for entry in entries], durable=True)
+        return entries
 
-    def staged(self, entry: Entry, staged: Staged) -> None:
-        """Say that the staged copy is complete and durable."""
-        entry.staged = staged
-        digests = asdict(staged.digests)
-        del digests["kind"]
-        self._event(entry, "staged", durable=True, ino=staged.ino, **digests)
+    def staged(self, copies: Mapping[Entry, Staged], *, durable: bool) -> None:
+        """Say that these staged copies are complete; unless `durable`, the caller makes that durable with them."""
+        records = []
+        for entry, staged in copies.items():
+            entry.staged = staged
+            digests = _values(staged.digests)
+            del digests["kind"]
+            records.append(_record(entry, "staged", ino=staged.ino, **digests))
+        self._write(records, durable=durable)
 
-    def registered(self, entry: Entry) -> None:
-        """Say that the registry has the copy."""
-        entry.registered = True
-        self._event(entry, "registered", durable=True)
+    def registered(self, entries: Iterable[Entry]) -> None:
+        """Say that the registry has these copies."""
+        records = []
+        for entry in entries:
+            entry.registered = True
+            records.append(_record(entry, "registered"))
+        self._write(records, durable=True)
 
-    def done(self, entry: Entry) -> Fact:
-        """Say that the deposit is finished; its fact is kept. Need not be durable: replaying finds the same."""
-        assert entry.staged is not None
-        intent, digests = entry.intent, entry.staged.digests
+    def done(self, entries: Iterable[Entry]) -> None:
+        """Say that these deposits are finished; their facts are kept. Not durably: replaying finds the same."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry.fact = Fact(
-            intent.id,
-            intent.kind,
-            intent.path,
-            digests.size,
-            digests.files,
-            digests.sha1,
-            digests.blake3,
-            intent.source,
-            now,
-        )
-        entry.finished = True
-        self._event(entry, "done", durable=False, deposited_at=now)
-        return entry.fact
+        records = []
+        for entry in entries:
+            entry.fact = _fact(entry, now)
+            entry.finished = True
+            records.append(_record(entry, "done", deposited_at=now))
+        self._write(records, durable=False)
 
-    def withdraw(self, entry: Entry, reason: str) -> None:
-        """Say that the copy is about to be taken out of the archive."""
-        entry.withdrawing = reason
-        self._event(entry, "withdraw", durable=True, reason=reason)
+    def withdraw(self, reasons: Mapping[Entry, str]) -> None:
+        """Say that these copies are about to be taken out of the archive."""
+        records = []
+        for entry, reason in reasons.items():
+            entry.withdrawing = reason
+            records.append(_record(entry, "withdraw", reason=reason))
+        self._write(records, durable=True)
 
-    def dropped(self, entry: Entry, reason: str) -> None:
-        """Say that nothing of the deposit is left in the archive."""
-        entry.finished = True
-        self._event(entry, "dropped", durable=False, reason=reason)
+    def dropped(self, reasons: Mapping[Entry, str]) -> None:
+        """Say that nothing of these deposits is left in the archive."""
+        records = []
+        for entry, reason in reasons.items():
+            entry.finished = True
+            records.append(_record(entry, "dropped", reason=reason))
+        self._write(records, durable=False)
 
-    def _event(self, entry: Entry, event: str, *, durable: bool, **values: Any) -> None:
-        with self._mutex:
-            self._append({"event": event, "seq": entry.intent.seq, **values}, durable=durable)
+    def _write(self, records: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
+        if records:
+            with self._mutex:
+                self._append(records, durable=durable)
 
-    def _append(self, record: Mapping[str, Any], *, durable: bool) -> None:
-        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")) + "\n"
+    def _append(self, records: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
+        line = json.dumps(records, ensure_ascii=True, separators=(",", ":")) + "\n"
         if self._broken:
             raise ArchiveWriteFailed(f"{self._path} could not be written before. The next deposit recovers.")
         try:
@@ -274,7 +281,7 @@ class Journal:
         facts = [entry.fact for entry in self.entries.values() if entry.fact is not None]
         if not facts:
             return
-        lines = "".join(json.dumps(asdict(fact), separators=(",", ":")) + "\n" for fact in facts)
+        lines = "".join(json.dumps(_values(fact), separators=(",", ":")) + "\n" for fact in facts)
         kept = self._archive.journal / "done" / self._path.name
         draft = kept.with_suffix(".partial")
         fsops.unlink(draft, missing_ok=True)
@@ -282,6 +289,31 @@ class Journal:
         self._archive.give(draft)
         fsops.replace(draft, kept)
         fsops.fsync_dir(kept.parent)
+
+
+def _values(of: Any) -> dict[str, Any]:
+    """A dataclass's fields by name; unlike `asdict`, without copying what they hold."""
+    return {field.name: getattr(of, field.name) for field in fields(of)}
+
+
+def _record(entry: Entry, event: str, **values: Any) -> dict[str, Any]:
+    return {"event": event, "seq": entry.intent.seq, **values}
+
+
+def _fact(entry: Entry, deposited_at: str) -> Fact:
+    assert entry.staged is not None
+    intent, digests = entry.intent, entry.staged.digests
+    return Fact(
+        id=intent.id,
+        kind=intent.kind,
+        path=intent.path,
+        size=digests.size,
+        files=digests.files,
+        sha1=digests.sha1,
+        blake3=digests.blake3,
+        source=intent.source,
+        deposited_at=deposited_at,
+    )
 
 
 def _lock_key(path: Path) -> str:
@@ -304,7 +336,9 @@ def _replay(data: bytes, path: Path) -> tuple[dict[int, Entry], int]:
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            _apply(entries, json.loads(line))
+            said = json.loads(line)
+            for record in said if isinstance(said, list) else [said]:
+                _apply(entries, record)
         except (ValueError, KeyError, TypeError) as error:
             # A power failure can leave a last block of zeros: nothing after it was ever acted upon.
             if not b"".join(lines[number - 1 :]).strip(b"\0 "):
@@ -335,20 +369,8 @@ def _apply(entries: dict[int, Entry], record: dict[str, Any]) -> None:
     elif event == "withdraw":
         entry.withdrawing = record["reason"]
     elif event == "done":
-        assert entry.staged is not None
-        digests, intent = entry.staged.digests, entry.intent
+        entry.fact = _fact(entry, record["deposited_at"])
         entry.finished = True
-        entry.fact = Fact(
-            intent.id,
-            intent.kind,
-            intent.path,
-            digests.size,
-            digests.files,
-            digests.sha1,
-            digests.blake3,
-            intent.source,
-            record["deposited_at"],
-        )
     elif event == "dropped":
         entry.finished = True
     else:
@@ -375,17 +397,54 @@ def read_facts(archive: Archive) -> dict[str, Fact]:
     They say what was deposited, not what is there now: compare with the registry and the disk.
     """
     facts: dict[str, Fact] = {}
-    names = {field.name for field in fields(Fact)}
-    folder = archive.journal / "done"
-    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []:
+    for path in _fact_files(archive):
         for number, line in enumerate(_read(path).splitlines(), start=1):
-            try:
-                record = cast("dict[str, Any]", json.loads(line))
-                fact = Fact(**{name: record[name] for name in names})
-            except (ValueError, KeyError, TypeError) as error:
-                raise JournalDamaged(f"{path}, line {number} is no fact of a deposit ({error}).") from error
+            fact = _read_fact(line, f"{path}, line {number}")
             facts[fact.id] = fact
     for entry in read_entries(archive):
         if entry.fact is not None:
             facts[entry.fact.id] = entry.fact
     return facts
+
+
+class FactIndex:
+    """The facts of finished deposits by identifier, left on disk: in memory are only the places of their lines."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._paths = _fact_files(archive)
+        self._places: dict[str, int] = {}
+        self._recent = {entry.fact.id: entry.fact for entry in read_entries(archive) if entry.fact is not None}
+        for number, path in enumerate(self._paths):
+            with path.open("rb") as file:
+                offset = 0
+                for line in file:
+                    fact = _read_fact(line, f"{path}, byte {offset}")
+                    self._places[fact.id] = number << 40 | offset
+                    offset += len(line)
+
+    def get(self, id: str) -> Fact | None:  # noqa: A002 - neurobank's word
+        """The latest fact of `id`."""
+        if (recent := self._recent.get(id)) is not None:
+            return recent
+        if (place := self._places.get(id)) is None:
+            return None
+        path, offset = self._paths[place >> 40], place & (1 << 40) - 1
+        with path.open("rb") as file:
+            file.seek(offset)
+            return _read_fact(file.readline(), f"{path}, byte {offset}")
+
+
+def _fact_files(archive: Archive) -> list[Path]:
+    folder = archive.journal / "done"
+    return sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
+
+
+_FACT_FIELDS = tuple(field.name for field in fields(Fact))
+
+
+def _read_fact(line: bytes, place: str) -> Fact:
+    try:
+        record = cast("dict[str, Any]", json.loads(line))
+        return Fact(**{name: record[name] for name in _FACT_FIELDS})
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalDamaged(f"{place} is no fact of a deposit ({error}).") from error

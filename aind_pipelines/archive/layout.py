@@ -8,7 +8,8 @@
       .gitignore      keeps data out of version control
       resources/      <first two characters of the id>/<id>[.suffix]: one file or one directory each
       staging/        what is being deposited
-      .journal/       our intents (*.jsonl), the facts of finished deposits (done/*.jsonl), the lock file
+      .journal/       our intents (*.jsonl), the facts of finished deposits (done/*.jsonl), the lock file, and what
+                      the file system can do (filesystem.json)
 
 Format of ``nbank.json``: neurobank 0.11 to 0.13, https://melizalab.github.io/neurobank/config.json#.
 """
@@ -24,6 +25,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.errors import ArchiveError, ArchiveWriteFailed, NotAnArchive
+from aind_pipelines.archive.filesystem import Filesystem, probe, read_record, write_record
 from aind_pipelines.archive.locks import ArchiveLocks
 from aind_pipelines.clients.registry import RegistryClient, RegistryRefused
 
@@ -41,6 +44,7 @@ _README = "README.md"
 _GITIGNORE = ".gitignore"
 _SCHEMA = "https://melizalab.github.io/neurobank/config.json#"
 _PENDING = "init.json"
+_PROBE_WAIT = 10.0
 # Linux needs the bit on a folder so that what is made in it gets its group; BSD and macOS always do that.
 _SETGID = stat.S_ISGID if sys.platform.startswith("linux") else 0
 
@@ -170,6 +174,8 @@ class Archive:
     path: Path
     config: ArchiveConfig
     _names: dict[str, str] = field(default_factory=dict, repr=False)
+    _owner: Ownership | None = field(default=None, repr=False)
+    _filesystem: Filesystem | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: Path | str) -> Archive:
@@ -203,22 +209,22 @@ class Archive:
             raise NotAnArchive(f"{folder} is a damaged archive: it has {MARKER}, but no folder 'resources'.")
         return archive
 
-    @property
+    @cached_property
     def resources(self) -> Path:
         """Folder of the deposited resources."""
         return self.path / "resources"
 
-    @property
+    @cached_property
     def staging(self) -> Path:
         """Folder of deposits under way."""
         return self.path / "staging"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """Folder of the journal."""
         return self.path / ".journal"
 
-    @property
+    @cached_property
     def locks(self) -> ArchiveLocks:
         """Locks between depositors; the journal's folder must exist."""
         return ArchiveLocks(self.journal / "lock", self.file_mode_shared)
@@ -228,7 +234,7 @@ class Archive:
         """Mode bits that nothing in the archive may have."""
         return self.config.policy.access.umask
 
-    @property
+    @cached_property
     def file_mode(self) -> int:
         """Mode of a deposited file: nobody may write."""
         return 0o444 & ~self.umask
@@ -272,6 +278,11 @@ class Archive:
         Raises:
             ArchiveError: The policy names a user or group that this machine does not know.
         """
+        if self._owner is None:
+            self._owner = self._look_up_owner()
+        return self._owner
+
+    def _look_up_owner(self) -> Ownership:
         access = self.config.policy.access
         try:
             gid = grp.getgrnam(access.group).gr_gid if access.group else -1
@@ -305,29 +316,70 @@ class Archive:
             if not folder.is_dir():
                 self.make_layout_folder(folder)
 
-    def make_layout_folder(self, folder: Path) -> None:
-        """Make one of the archive's own folders, or put right one that a killed process left half made."""
+    def filesystem(self) -> Filesystem:
+        """What the archive's file system can do: as recorded, or tried now when this machine has not.
+
+        Raises:
+            OSError: It cannot be tried, as nothing can be written.
+        """
+        if self._filesystem is None:
+            known = read_record(self._filesystem_record, self.journal)
+            self._filesystem = known or self.probe_filesystem()
+        return self._filesystem
+
+    def probe_filesystem(self) -> Filesystem:
+        """Try what the archive's file system can do, and record it.
+
+        Raises:
+            OSError: It cannot be tried, as nothing can be written.
+        """
+        self.ensure_folders()
+        with self.locks.hold("probe", wait=_PROBE_WAIT):
+            found = probe(self.journal)
+            write_record(self._filesystem_record, found, self.file_mode_shared)
+        return found
+
+    @property
+    def _filesystem_record(self) -> Path:
+        return self.journal / "filesystem.json"
+
+    def make_layout_folder(self, folder: Path, *, durable: bool = True) -> bool:
+        """Make one of the archive's own folders, or put right one that a killed process left half made.
+
+        Returns:
+            Whether anything was done; unless `durable`, the caller then makes the folder above it durable.
+        """
         try:
             fsops.mkdir(folder, self.layout_mode)
         except FileExistsError:
             here = folder.lstat()
             if here.st_uid != os.getuid() or stat.S_IMODE(here.st_mode) == self.layout_mode:
-                return
+                return False
             fsops.chmod(folder, self.layout_mode)
         self.give(folder)
-        fsops.fsync_dir(folder.parent)
+        if durable:
+            fsops.fsync_dir(folder.parent)
+        return True
 
     def give(self, path: Path) -> None:
         """Give `path` the policy's owner and group, where they differ and we may."""
-        owner = self.ownership()
         here = path.lstat()
-        uid = owner.uid if owner.uid not in (-1, here.st_uid) else -1
-        gid = owner.gid if owner.gid not in (-1, here.st_gid) else -1
-        if (uid, gid) != (-1, -1):
+        if (change := self._owner_change(here)) is not None:
             mode = stat.S_IMODE(here.st_mode)
-            fsops.chown(path, uid, gid)
+            fsops.chown(path, *change)
             if mode & _SETGID:
                 fsops.chmod(path, mode)  # chown takes the bit away
+
+    def give_open(self, fd: int, path: Path) -> None:
+        """The same for an open file, before its mode is set."""
+        if (change := self._owner_change(os.fstat(fd))) is not None:
+            fsops.chown_open(fd, *change, path)
+
+    def _owner_change(self, here: os.stat_result) -> tuple[int, int] | None:
+        owner = self.ownership()
+        uid = owner.uid if owner.uid not in (-1, here.st_uid) else -1
+        gid = owner.gid if owner.gid not in (-1, here.st_gid) else -1
+        return None if (uid, gid) == (-1, -1) else (uid, gid)
 
 
 def init_archive(
@@ -429,12 +481,13 @@ def _build(target: Path, name: str, config: ArchiveConfig) -> Archive:
         draft.make_layout_folder(draft.path)
         for folder in (draft.resources, draft.staging, draft.journal, draft.journal / "done"):
             draft.make_layout_folder(folder)
+        draft.probe_filesystem()
         for file, text in _own_files(draft, name):
             fsops.write_file(file, text.encode(), draft.file_mode_shared)
             draft.give(file)
         for folder in (draft.journal, draft.path):
             fsops.fsync_dir(folder)
-        fsops.rename_new(draft.path, target)
+        fsops.move_new(draft.path, target)
     except OSError:
         fsops.rmtree(draft.path)
         raise

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from aind_pipelines.archive import fsops, steps
 from aind_pipelines.archive.errors import ArchiveWriteFailed
-from aind_pipelines.archive.intake import SourceRefused, local_source, read_digests
+from aind_pipelines.archive.intake import LocalDirectory, LocalFile, SourceRefused, read_digests
 from aind_pipelines.archive.journal import Entry, Journal, journal_files
 from aind_pipelines.archive.layout import Archive
-from aind_pipelines.clients.registry import RegistryClient
+from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient, Resource
 
 log = logging.getLogger(__name__)
+_WAIT_FOR_OTHERS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class Recovery:
 def recover(archive: Archive, registry: RegistryClient) -> Recovery:
     """Settle every deposit into `archive` whose process is gone; those under way are left alone.
 
-    A complete staged copy is published and registered, an incomplete one removed; what the registry refuses is taken
-    out again.
+    A complete staged copy is read again, published and registered, an incomplete one removed; what the registry
+    refuses is taken out again.
 
     Raises:
         ServiceError: The registry cannot be asked. What was not settled is settled next time.
@@ -62,72 +66,142 @@ def recover(archive: Archive, registry: RegistryClient) -> Recovery:
             continue
         try:
             archive.ensure_folders()
-            recovered += [
-                _settle(archive, registry, journal, entry) for entry in journal.entries.values() if not entry.finished
-            ]
+            left = iter([entry for entry in journal.entries.values() if not entry.finished])
+            while chunk := list(islice(left, BULK_CHUNK)):
+                recovered += _settle(archive, registry, journal, chunk)
         finally:
             journal.close()
     return Recovery(tuple(recovered), tuple(blocked))
 
 
-def _settle(archive: Archive, registry: RegistryClient, journal: Journal, entry: Entry) -> Recovered:
-    log.info("recovering the deposit of %s", entry.intent.id)
+def _settle(archive: Archive, registry: RegistryClient, journal: Journal, entries: Sequence[Entry]) -> list[Recovered]:
+    names = ", ".join(entry.intent.id for entry in entries[:3]) + (" ..." if len(entries) > 3 else "")
+    log.info("recovering %d deposits: %s", len(entries), names)
     try:
-        with archive.locks.hold(entry.intent.id, wait=60.0) as held:
-            if not held:
-                raise ArchiveWriteFailed(
-                    f"{entry.intent.id} is being deposited by another process. Recover again when it has ended."
-                )
-            return _settle_locked(archive, registry, journal, entry)
+        with _locked(archive, entries):
+            outcome = _Settlement(archive, registry, journal).run(entries)
     except OSError as error:
-        raise steps.write_failed(entry.intent.id, "the recovery", error) from error
+        raise steps.write_failed(f"The recovery of {names}", error) from error
+    return [outcome[entry] for entry in entries]
 
 
-def _settle_locked(archive: Archive, registry: RegistryClient, journal: Journal, entry: Entry) -> Recovered:
-    id_ = entry.intent.id
-    if entry.withdrawing is not None:
-        steps.withdraw(archive, journal, entry, entry.withdrawing)
-        return Recovered(id_, "rolled_back", entry.withdrawing)
-    if entry.staged is None:
-        fsops.rmtree(steps.staging_path(archive, entry))
-        reason = "it was interrupted while it was copied"
-        journal.dropped(entry, reason)
-        return Recovered(id_, "rolled_back", reason)
-    name = archive.name_in(registry)
-    known = registry.get_resource(id_)
-    if not entry.registered:
+@contextlib.contextmanager
+def _locked(archive: Archive, entries: Sequence[Entry]) -> Iterator[None]:
+    """Hold the identifiers' locks; in one order, so that two recoveries cannot wait for each other."""
+    with contextlib.ExitStack() as stack:
+        for id_ in sorted({entry.intent.id for entry in entries}):
+            if not stack.enter_context(archive.locks.hold(id_, wait=_WAIT_FOR_OTHERS)):
+                raise ArchiveWriteFailed(
+                    f"{id_} is being deposited by another process. Recover again when it has ended."
+                )
+        yield
+
+
+class _Settlement:
+    def __init__(self, archive: Archive, registry: RegistryClient, journal: Journal) -> None:
+        self.archive = archive
+        self.registry = registry
+        self.journal = journal
+        self.outcome: dict[Entry, Recovered] = {}
+
+    def run(self, entries: Sequence[Entry]) -> dict[Entry, Recovered]:
+        """Finish or roll back each."""
+        self._keep_registered([entry for entry in entries if entry.withdrawing is not None])
+        entries = [entry for entry in entries if not entry.finished]
+        self._roll_back(
+            {entry: entry.withdrawing for entry in entries if entry.withdrawing is not None}
+            | {
+                entry: "it was interrupted while it was copied"
+                for entry in entries
+                if entry.withdrawing is None and entry.staged is None
+            }
+        )
+        copies = [entry for entry in entries if not entry.finished]
+        if copies:
+            self._complete([entry for entry in copies if not entry.registered])
+            copies = [entry for entry in copies if not entry.finished]
+            notes = steps.finish(self.archive, self.journal, copies)
+            for entry in copies:
+                self.outcome[entry] = Recovered(entry.intent.id, "finished", notes.get(entry, ""))
+        return self.outcome
+
+    def _keep_registered(self, withdrawn: Sequence[Entry]) -> None:
+        """See that no copy goes that has a location: it was deposited since, and its inode was ours before."""
+        left = [e for e in withdrawn if e.staged and steps.is_ours(steps.final_path(self.archive, e), e.staged)]
+        if left:
+            known = self.registry.get_resources(entry.intent.id for entry in left)
+            name = self.archive.name_in(self.registry)
+            self._leave(
+                {
+                    entry: "another copy of it was deposited since"
+                    for entry in left
+                    if entry.intent.id in known and name in known[entry.intent.id].locations
+                }
+            )
+
+    def _roll_back(self, reasons: Mapping[Entry, str]) -> None:
+        if reasons:
+            steps.withdraw(self.archive, self.journal, reasons)
+            for entry, reason in reasons.items():
+                self.outcome[entry] = Recovered(entry.intent.id, "rolled_back", reason)
+
+    def _complete(self, entries: Sequence[Entry]) -> None:
+        """Publish and register complete copies."""
+        if not entries:
+            return
+        name = self.archive.name_in(self.registry)
+        known = self.registry.get_resources(entry.intent.id for entry in entries)
+        steps.make_durable(self.archive, entries)
+        reasons: dict[Entry, str] = {}
+        damaged: dict[Entry, str] = {}
+        for entry in entries:
+            record = known.get(entry.intent.id)
+            if (problem := self._replaced(entry, record, name)) is not None:
+                reasons[entry] = problem
+            elif (problem := self._damage(entry)) is not None:
+                if self._is_location(entry, record, name):
+                    damaged[entry] = f"it is registered, but {problem}; the source was kept. Run an archive check."
+                else:
+                    reasons[entry] = problem
+        self._roll_back(reasons)
+        self._leave(damaged)
+        good = [entry for entry in entries if not entry.finished]
+        self._roll_back(steps.publish(self.archive, good))
+        good = [entry for entry in good if not entry.finished]
+        self._roll_back(steps.register(self.registry, name, good, known))
+
+    def _is_location(self, entry: Entry, record: Resource | None, name: str) -> bool:
+        """Whether our copy has its location: then it is not taken out, whatever it holds."""
+        assert entry.staged is not None
+        here = record is not None and name in record.locations
+        return here and steps.is_ours(steps.final_path(self.archive, entry), entry.staged)
+
+    def _leave(self, reasons: Mapping[Entry, str]) -> None:
+        """Leave copies that have a location to the check and to a person; the sources are there."""
+        for entry in reasons:
+            fsops.rmtree(steps.staging_path(self.archive, entry))
+        self.journal.dropped(reasons)
+        for entry, reason in reasons.items():
+            self.outcome[entry] = Recovered(entry.intent.id, "rolled_back", reason)
+
+    def _replaced(self, entry: Entry, record: Resource | None, name: str) -> str | None:
+        """Why a copy that is registered here need not be ours: another one was deposited meanwhile."""
+        assert entry.staged is not None
+        if record is None or name not in record.locations or steps.conflict(record, steps.sha1_of(entry)):
+            return None
+        ours = steps.is_ours(steps.final_path(self.archive, entry), entry.staged)
+        return (
+            None if ours or not self.archive.entries(entry.intent.id) else "another copy of it was deposited meanwhile"
+        )
+
+    def _damage(self, entry: Entry) -> str | None:
+        """Read the copy again, from the medium, before it is registered: a crash of the machine may have hurt it."""
+        assert entry.staged is not None
+        final = steps.final_path(self.archive, entry)
+        place = final if steps.is_ours(final, entry.staged) else steps.staging_path(self.archive, entry)
+        copy = LocalDirectory(place, cold=True) if entry.intent.kind == "directory" else LocalFile(place, cold=True)
         try:
-            if known is not None and name in known.locations and not steps.conflict(known, entry.staged.digests.sha1):
-                # Our registration arrived before we were killed, unless another copy was registered meanwhile.
-                _complete_publication(archive, entry)
-            else:
-                _verify(archive, entry)
-                steps.publish(archive, entry)
-                steps.register(registry, name, entry, known)
-        except steps.Refused as refusal:
-            steps.withdraw(archive, journal, entry, str(refusal))
-            return Recovered(id_, "rolled_back", str(refusal))
-    _fact, kept = steps.finish(archive, journal, entry)
-    return Recovered(id_, "finished", kept)
-
-
-def _complete_publication(archive: Archive, entry: Entry) -> None:
-    assert entry.staged is not None
-    if steps.is_ours(steps.final_path(archive, entry), entry.staged) or not archive.entries(entry.intent.id):
-        _verify(archive, entry)
-        steps.publish(archive, entry)
-    else:
-        raise steps.Refused("another copy of it was deposited meanwhile")
-
-
-def _verify(archive: Archive, entry: Entry) -> None:
-    """Read the copy again before it is registered: a crash of the machine may have hurt it."""
-    assert entry.staged is not None
-    final = steps.final_path(archive, entry)
-    place = final if steps.is_ours(final, entry.staged) else steps.staging_path(archive, entry)
-    try:
-        found = read_digests(local_source(place))
-    except SourceRefused as problem:
-        raise steps.Refused(f"the interrupted copy cannot be read again: {problem}") from problem
-    if found != entry.staged.digests:
-        raise steps.Refused(f"the interrupted copy at {place} is not what was deposited")
+            found = read_digests(copy)
+        except SourceRefused as problem:
+            return f"the interrupted copy cannot be read again: {problem}"
+        return None if found == entry.staged.digests else f"the interrupted copy at {place} is not what was deposited"

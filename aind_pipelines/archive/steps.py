@@ -1,8 +1,11 @@
-"""The steps of a deposit, shared by depositing and recovering: each can be repeated after a crash.
+"""The steps of deposits, shared by depositing and recovering: each takes a batch, and can be repeated after a crash.
 
-Order: intent in the journal, staged copy durable, published without overwriting, folder durable, registered with its
-location in one write, source removed. So there is never a location without bytes, and what lies in the archive without
-a location is always in a journal.
+Order: intents in the journal, staged copies durable, published without overwriting, folders durable, registered with
+their locations in one write, sources removed. So there is never a location without bytes, and what lies in the archive
+without a location is always in a journal.
+
+What a whole batch writes becomes durable in one call where the file system can do that (``syncfs``), else file by file
+in several threads.
 """
 
 from __future__ import annotations
@@ -10,24 +13,32 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
 
 from aind_pipelines.archive import fsops
-from aind_pipelines.archive.digests import FileDigest
+from aind_pipelines.archive.copying import copy_file, copy_tree
 from aind_pipelines.archive.errors import ArchiveWriteFailed
 from aind_pipelines.archive.intake import (
     Listing,
     LocalDirectory,
     LocalFile,
-    Member,
     Source,
     SourceRefused,
     combine,
     read_member,
 )
-from aind_pipelines.archive.journal import Entry, Fact, Journal, Staged
+from aind_pipelines.archive.journal import Entry, Journal, Staged
 from aind_pipelines.archive.layout import Archive
-from aind_pipelines.clients.registry import RegistryClient, RegistryRefused, Resource
+from aind_pipelines.clients.registry import Registration, RegistryClient, RegistryRefused, Resource
+
+_SYNC_WHOLE = 3
+"""Files or folders from which one call for the whole file system is cheaper than one for each."""
+_THREADS = 8
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 
 class Refused(Exception):
@@ -44,12 +55,12 @@ def final_path(archive: Archive, entry: Entry) -> Path:
     return archive.resources / entry.intent.path
 
 
-def write_failed(id_: str, step: str, error: OSError) -> ArchiveWriteFailed:
-    """The error to raise when `step` of depositing `id_` could not write into the archive."""
+def write_failed(what: str, error: OSError) -> ArchiveWriteFailed:
+    """The error to raise when `what` could not write into the archive."""
     hint = "Make room." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the file system and its rights."
     return ArchiveWriteFailed(
-        f"{id_}: {step} failed at {error.filename or 'the archive'}: {error.strerror}. "
-        f"The source is as it was. {hint} Then deposit again."
+        f"{what} failed at {error.filename or 'the archive'}: {error.strerror}. "
+        f"The sources are as they were. {hint} Then deposit again."
     )
 
 
@@ -62,96 +73,114 @@ def is_ours(path: Path, staged: Staged) -> bool:
     return here.st_ino == staged.ino
 
 
-def stage(archive: Archive, journal: Journal, entry: Entry, source: Source, listing: Listing) -> Staged:
-    """Copy `source` into the staging folder, digesting it in the same pass, and make the copy durable.
+def _in_threads(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
+    """`work` for each item, in order; many at the same time, where each waits for the disk."""
+    if len(items) <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(_THREADS, len(items)), thread_name_prefix="archive") as pool:
+        return list(pool.map(work, items))
+
+
+def sync_folders(archive: Archive, folders: Collection[Path]) -> None:
+    """Make the entries of these folders of the archive durable."""
+    if len(folders) >= _SYNC_WHOLE and archive.filesystem().syncfs:
+        fsops.syncfs(archive.path)
+    else:
+        _in_threads(fsops.fsync_dir, sorted(folders))
+
+
+def stage(
+    archive: Archive, journal: Journal, work: Sequence[tuple[Entry, Source, Listing]]
+) -> dict[Entry, SourceRefused]:
+    """Copy each source into the staging folder, digesting it in the same pass, and make the copies durable.
+
+    Returns:
+        The sources that cannot be read or that changed meanwhile, with the reason; the others are staged.
 
     Raises:
-        SourceRefused: The source cannot be read, or changed meanwhile.
-        OSError: The copy cannot be written.
+        OSError: A copy cannot be written.
+        ServiceError: The source's service fails.
     """
+    files = sum(len(listing.members) for _, _, listing in work)
+    at_once = files >= _SYNC_WHOLE and archive.filesystem().syncfs
+
+    def one(task: tuple[Entry, Source, Listing]) -> Staged | SourceRefused:
+        entry, source, listing = task
+        try:
+            return _stage_one(archive, entry, source, listing, durable=not at_once)
+        except SourceRefused as refusal:
+            return refusal
+
+    # With one call for all, a file costs processor time only, and threads would wait for each other.
+    outcomes = [one(task) for task in work] if at_once else _in_threads(one, work)
+    tried = {task[0]: outcome for task, outcome in zip(work, outcomes, strict=True)}
+    copies = {entry: outcome for entry, outcome in tried.items() if isinstance(outcome, Staged)}
+    journal.staged(copies, durable=not at_once)
+    if at_once and copies:
+        fsops.syncfs(archive.staging)
+    return {entry: outcome for entry, outcome in tried.items() if isinstance(outcome, SourceRefused)}
+
+
+def _stage_one(archive: Archive, entry: Entry, source: Source, listing: Listing, *, durable: bool) -> Staged:
     target = staging_path(archive, entry)
     if source.kind == "file":
         member = listing.members[0]
-        files = {member.relpath: _copy(archive, source, member, target)}
+        copied = copy_file(archive, source, member, target, durable=durable)
+        files, ino = {member.relpath: copied.digest}, copied.ino
     else:
-        files = _copy_tree(archive, source, listing, target)
-    if source.scan().fingerprint != listing.fingerprint:
+        files = copy_tree(archive, source, listing, target, durable=durable)
+        ino = target.lstat().st_ino
+    if not source.scan().same_as(listing):
         raise SourceRefused("changed", f"{source.uri} changed while it was read. Deposit it when it is complete.")
-    fsops.fsync_dir(archive.staging)
-    here = target.lstat()
-    staged = Staged(here.st_ino, combine(source.kind, listing, files))
-    journal.staged(entry, staged)
-    return staged
+    return Staged(ino, combine(source.kind, listing, files))
 
 
-def _copy(archive: Archive, source: Source, member: Member, target: Path) -> FileDigest:
-    fd = fsops.open_excl(target)
-    try:
-        digest = read_member(member, source, lambda piece: fsops.write_all(fd, piece, target))
-        archive.give(target)
-        fsops.set_mode(fd, archive.file_mode, target)
-        fsops.fsync(fd, target)
-    except BaseException:
-        os.close(fd)
-        raise
-    fsops.close(fd, target)
-    return digest
+def make_durable(archive: Archive, entries: Iterable[Entry]) -> None:
+    """Make copies durable, of which a killed process may have said so too early."""
+    if archive.filesystem().syncfs:
+        fsops.syncfs(archive.staging)
+        return
+    for entry in entries:
+        for path in (staging_path(archive, entry), final_path(archive, entry)):
+            if os.path.lexists(path):
+                fsops.fsync_tree(path)
 
 
-def _copy_tree(archive: Archive, source: Source, listing: Listing, target: Path) -> dict[str, FileDigest]:
-    fsops.mkdir(target, 0o700)
-    folders = {PurePosixPath(name) for name in listing.empty_folders}
-    for name in [*listing.empty_folders, *(member.relpath for member in listing.members)]:
-        folders.update(PurePosixPath(name).parents)
-    ordered = sorted((folder for folder in folders if folder.parts), key=lambda folder: len(folder.parts))
-    for folder in ordered:
-        fsops.mkdir(target / folder, 0o700)
-    files = {member.relpath: _copy(archive, source, member, target / member.relpath) for member in listing.members}
-    for folder in reversed(ordered):
-        archive.give(target / folder)
-        fsops.chmod(target / folder, archive.folder_mode)
-        fsops.fsync_dir(target / folder)
-    # The top folder stays writable until it is published: moving a read-only folder is not allowed.
-    archive.give(target)
-    fsops.fsync_dir(target)
-    return files
+def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
+    """Give each staged copy its final name, durably. Does nothing where that is done.
 
-
-def publish(archive: Archive, entry: Entry) -> None:
-    """Give the staged copy its final name, durably. Does nothing where that is done.
+    Returns:
+        Those whose name something else has, with the reason.
 
     Raises:
-        Refused: Something else has the name.
         OSError: The archive cannot be written.
     """
-    assert entry.staged is not None
-    staging, final = staging_path(archive, entry), final_path(archive, entry)
-    archive.make_layout_folder(final.parent)
-    if not is_ours(final, entry.staged):
-        try:
-            if entry.intent.kind == "file":
-                _publish_file(staging, final)
-            else:
-                fsops.rename_new(staging, final)
-        except FileExistsError:
-            raise Refused(
-                f"{final} exists, although the registry has no such copy here. Run an archive check to see what it is."
-            ) from None
-    if entry.intent.kind == "file":
-        fsops.unlink(staging, missing_ok=True)
-    else:
-        fsops.chmod(final, archive.folder_mode)
-        fsops.fsync_dir(final)
-    fsops.fsync_dir(final.parent)
-
-
-def _publish_file(staging: Path, final: Path) -> None:
-    try:
-        fsops.link(staging, final)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        fsops.rename_new(staging, final)  # a file system without hard links
+    refused: dict[Entry, str] = {}
+    touched: set[Path] = set()
+    can = archive.filesystem()
+    for entry in entries:
+        assert entry.staged is not None
+        staging, final = staging_path(archive, entry), final_path(archive, entry)
+        if final.parent not in touched:
+            touched.add(final.parent)
+            if archive.make_layout_folder(final.parent, durable=False):
+                touched.add(archive.resources)
+        if not is_ours(final, entry.staged):
+            try:
+                fsops.move_new(staging, final, rename=can.rename_new, links=can.links)
+            except FileExistsError:
+                refused[entry] = (
+                    f"{final} exists, although the registry has no such copy here. "
+                    "Run an archive check to see what it is."
+                )
+                continue
+        elif entry.intent.kind == "file":
+            fsops.unlink(staging, missing_ok=True)
+        if entry.intent.kind == "directory":
+            fsops.chmod(final, archive.folder_mode)
+            touched.add(final)
+    sync_folders(archive, touched)
+    return refused
 
 
 def conflict(known: Resource, sha1: str) -> str | None:
@@ -163,79 +192,105 @@ def conflict(known: Resource, sha1: str) -> str | None:
     return None
 
 
-def check_agrees(known: Resource | None, staged: Staged) -> None:
-    """Refuse a staged copy that cannot be one of `known`, the identifier's record, if it has one."""
-    if known is not None and (problem := conflict(known, staged.digests.sha1)):
-        raise Refused(problem)
+def same_content(other: Resource) -> str:
+    """Why content that `other` has cannot have another identifier."""
+    places = ", ".join(other.locations) or "no archive"
+    return f"the same content is already registered as {other.id} (in {places})"
 
 
-def register(registry: RegistryClient, archive_name: str, entry: Entry, known: Resource | None) -> None:
-    """Register the published copy, in one write when the identifier is new.
+def sha1_of(entry: Entry) -> str:
+    """The sha1 of a staged copy."""
+    assert entry.staged is not None
+    return entry.staged.digests.sha1
+
+
+def register(
+    registry: RegistryClient, archive_name: str, entries: Sequence[Entry], known: Mapping[str, Resource]
+) -> dict[Entry, str]:
+    """Register published copies; those whose identifiers are new in one write.
 
     Args:
         registry: The registry.
         archive_name: The archive's name there.
-        entry: The deposit.
-        known: The identifier's record, when it has one.
-
-    Raises:
-        Refused: The registry does not accept it.
-    """
-    assert entry.staged is not None
-    intent, sha1 = entry.intent, entry.staged.digests.sha1
-    try:
-        if known is None:
-            try:
-                registry.register(intent.id, sha1, intent.dtype, archive_name, intent.metadata)
-            except RegistryRefused as refusal:
-                known = registry.get_resource(intent.id)
-                if known is None:
-                    raise Refused(_why(registry, refusal, sha1)) from refusal
-            else:
-                return
-        check_agrees(known, entry.staged)
-        if archive_name not in known.locations:
-            registry.add_location(intent.id, archive_name)
-    except RegistryRefused as refusal:
-        raise Refused(str(refusal)) from refusal
-
-
-def _why(registry: RegistryClient, refusal: RegistryRefused, sha1: str) -> str:
-    if "sha1" in refusal.fields:
-        for other in registry.find_by_sha1(sha1):
-            places = ", ".join(other.locations) or "no archive"
-            return f"the same content is already registered as {other.id} (in {places})"
-    return str(refusal)
-
-
-def withdraw(archive: Archive, journal: Journal, entry: Entry, reason: str) -> None:
-    """Take the unregistered copy out of the archive again, and nothing that is not ours."""
-    if entry.withdrawing is None:
-        journal.withdraw(entry, reason)
-    final, staging = final_path(archive, entry), staging_path(archive, entry)
-    if entry.staged is not None and is_ours(final, entry.staged):
-        if stat.S_ISDIR(final.lstat().st_mode):
-            fsops.chmod(final, 0o700)
-            fsops.rename_new(final, staging)
-        else:
-            fsops.unlink(final)
-        fsops.fsync_dir(final.parent)
-    fsops.rmtree(staging)
-    journal.dropped(entry, reason)
-
-
-def finish(archive: Archive, journal: Journal, entry: Entry) -> tuple[Fact, str]:
-    """Remove the source where it is to be moved, and close the deposit.
+        entries: The deposits.
+        known: The records of those identifiers that have one.
 
     Returns:
-        The deposit's fact, and why the source is still there although it was to be moved (else empty).
+        Those that the registry does not accept, with the reason.
     """
-    kept = ""
-    if not entry.intent.keep_source:
-        if not entry.registered:
-            journal.registered(entry)
-        kept = _remove_source(archive, entry)
-    return journal.done(entry), kept
+    refused: dict[Entry, str] = {}
+    new = [entry for entry in entries if entry.intent.id not in known]
+    records = {entry: known[entry.intent.id] for entry in entries if entry.intent.id in known}
+    outcomes = registry.register_many(
+        [
+            Registration(entry.intent.id, sha1_of(entry), entry.intent.dtype, entry.intent.metadata, (archive_name,))
+            for entry in new
+        ]
+    )
+    denied = {entry: said for entry, said in zip(new, outcomes, strict=True) if isinstance(said, RegistryRefused)}
+    if denied:
+        now = registry.get_resources(entry.intent.id for entry in denied)
+        records |= {entry: now[entry.intent.id] for entry in denied if entry.intent.id in now}
+        refused |= _why(registry, {entry: said for entry, said in denied.items() if entry.intent.id not in now})
+    for entry, record in records.items():
+        if problem := conflict(record, sha1_of(entry)):
+            refused[entry] = problem
+        elif archive_name not in record.locations:
+            try:
+                registry.add_location(entry.intent.id, archive_name)
+            except RegistryRefused as refusal:
+                refused[entry] = str(refusal)
+    return refused
+
+
+def _why(registry: RegistryClient, denied: Mapping[Entry, RegistryRefused]) -> dict[Entry, str]:
+    others = registry.find_by_sha1s([sha1_of(entry) for entry, said in denied.items() if "sha1" in said.fields])
+    return {
+        entry: same_content(others[sha1_of(entry)]) if sha1_of(entry) in others else str(said)
+        for entry, said in denied.items()
+    }
+
+
+def withdraw(archive: Archive, journal: Journal, reasons: Mapping[Entry, str]) -> None:
+    """Take unregistered copies out of the archive again, and nothing that is not ours."""
+    out = {
+        entry: reason
+        for entry, reason in reasons.items()
+        if entry.staged is not None and is_ours(final_path(archive, entry), entry.staged)
+    }
+    journal.withdraw({entry: reason for entry, reason in out.items() if entry.withdrawing is None})
+    for entry in out:
+        final = final_path(archive, entry)
+        if stat.S_ISDIR(final.lstat().st_mode):
+            fsops.chmod(final, 0o700)
+            fsops.move_new(final, staging_path(archive, entry))
+        else:
+            fsops.unlink(final)
+    sync_folders(archive, {final_path(archive, entry).parent for entry in out})
+    for entry in reasons:
+        fsops.rmtree(staging_path(archive, entry))
+    journal.dropped(reasons)
+
+
+def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict[Entry, str]:
+    """Remove the sources that are to be moved, and close the deposits.
+
+    Returns:
+        What a person should know: why a source is still there although it was to be moved.
+    """
+    moved = [entry for entry in entries if not entry.intent.keep_source]
+    journal.registered([entry for entry in moved if not entry.registered])
+    # Removing a file can wait for the disk although nothing of it need be durable.
+    kept = _in_threads(lambda entry: _remove_source(archive, entry), moved)
+    notes = {entry: note for entry, note in zip(moved, kept, strict=True) if note}
+    for folder in {Path(entry.intent.source).parent for entry in moved if entry not in notes}:
+        try:
+            fsops.fsync_dir(folder)
+        except OSError as error:
+            note = f"the source was removed, but {folder} could not be made durable: {error.strerror}"
+            notes |= {entry: note for entry in moved if Path(entry.intent.source).parent == folder}
+    journal.done(entries)
+    return notes
 
 
 def _remove_source(archive: Archive, entry: Entry) -> str:
@@ -248,7 +303,6 @@ def _remove_source(archive: Archive, entry: Entry) -> str:
             isinstance(source, LocalDirectory) and _is_remainder(archive, entry, source, listing)
         ):
             source.remove(listing)
-            fsops.fsync_dir(path.parent)
             return ""
     except SourceRefused as problem:
         return "" if problem.reason == "missing" else f"the source was kept: {problem}"

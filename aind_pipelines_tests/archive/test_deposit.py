@@ -120,7 +120,7 @@ def test_a_source_that_changed_meanwhile_is_never_removed(tmp_path, archive, reg
     path.write_bytes(unique.encode())
 
     def hook(operation: str, where: Path) -> None:
-        if operation == "link":
+        if operation == "rename_new":
             path.write_bytes(b"new content")
 
     with fsops.fault_hook(hook):
@@ -255,7 +255,7 @@ def said_by(work) -> str | None:
 
 
 @pytest.mark.parametrize("error", [28, 5])
-@pytest.mark.parametrize("operation", ["open_excl", "write", "fsync", "close", "link", "fsync_dir", "mkdir"])
+@pytest.mark.parametrize("operation", ["open_excl", "write", "fsync", "close", "rename_new", "fsync_dir", "mkdir"])
 def test_a_disk_that_fails_anywhere_loses_nothing_and_the_next_run_converges(
     tmp_path, archive, registry, unique, operation, error
 ):
@@ -297,7 +297,7 @@ def test_an_unreachable_registry_leaves_everything_recoverable(tmp_path, archive
     path = tmp_path / "x"
     path.write_bytes(unique.encode())
     down = registry_process.client()
-    down._write = lambda *_: (_ for _ in ()).throw(ServiceUnavailable("registry", "down"))
+    down.register_many = lambda *_: (_ for _ in ()).throw(ServiceUnavailable("registry", "down"))
     with pytest.raises(ServiceUnavailable):
         list(deposit(archive, down, [item(unique, path)]))
     assert registry.get_resource(unique) is None

@@ -133,13 +133,17 @@ def test_killed_while_a_refused_copy_is_taken_out_it_still_goes(
 
 def test_a_live_depositor_is_left_alone(tmp_path, archive, registry):
     journal = Journal.create(archive)
-    entry = journal.intend(
-        id="busy", dtype="d", metadata={}, kind="file", source="/s", source_kind="file", keep_source=True,
-        fingerprint="f", path="bu/busy",
+    [entry] = journal.intend(
+        [
+            {
+                "id": "busy", "dtype": "d", "metadata": {}, "kind": "file", "source": "/s", "source_kind": "file",
+                "keep_source": True, "fingerprint": "f", "path": "bu/busy",
+            }
+        ]
     )  # fmt: skip
     assert recover(archive, registry).recovered == ()
     assert in_child(lambda: None if Journal.take_over(archive, journal_files(archive)[0]) is None else die()) == 0
-    journal.dropped(entry, "test")
+    journal.dropped({entry: "test"})
     journal.close()
 
 
@@ -147,9 +151,13 @@ def interrupted(archive: Archive, process: RegistryProcess, id_: str, path: Path
     """A deposit that was killed once its copy was published; returns its journal."""
 
     def killed() -> None:
+        published = False
+
         def hook(operation: str, _path: Path) -> None:
-            if operation == "unlink":
+            nonlocal published
+            if published:
                 die()
+            published = operation == "rename_new"
 
         with fsops.fault_hook(hook):
             deposit_one(process, archive, id_, path, keep=True)

@@ -1,0 +1,210 @@
+"""What the file system of an archive can do: tried once, and kept beside the journal for the programs of one machine.
+
+Local disks can do everything that is asked here. Network file systems often cannot: `promises` says what is weaker
+then. A record made on another machine, under another kernel or for another device is not believed: it is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from aind_pipelines.archive import fsops
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_REPORTS_SYNC_ERRORS = (5, 8)
+"""Linux from here on tells `syncfs` about bytes that could not be written (syncfs(2))."""
+_SYNCS_WHOLE = frozenset({"btrfs", "ext4", "f2fs", "tmpfs", "xfs"})
+"""Types whose `syncfs` covers every file and folder; network file systems are none."""
+_NO_ACL = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """What was tried, and whether it works.
+
+    Attributes:
+        system: Machine and kernel that tried it.
+        device: Device number there.
+        type: Its type, e.g. ``ext4``, ``nfs4`` or ``fuse.sshfs``; ``unknown`` where the system does not say.
+        rename_new: A rename that refuses an existing name.
+        links: Hard links.
+        fsync_folder: Making a folder's entries durable.
+        syncfs: Making everything durable in one call that reports errors.
+        direct: Writes that bypass the page cache.
+        acl: POSIX access control lists.
+        case_sensitive: Names that differ in case only are two names.
+        locks: POSIX record locks.
+    """
+
+    system: str
+    device: int
+    type: str
+    rename_new: bool
+    links: bool
+    fsync_folder: bool
+    syncfs: bool
+    direct: bool
+    acl: bool
+    case_sensitive: bool
+    locks: bool
+
+    @property
+    def promises(self) -> list[str]:
+        """What is weaker here than on a local disk, one sentence each."""
+        found = []
+        if not self.rename_new and not self.links:
+            found.append(
+                "Neither hard links nor a rename that refuses an existing name: while a file is published, an empty "
+                "one has its name for a moment, after a crash until the recovery."
+            )
+        elif not self.rename_new:
+            found.append(
+                "No rename that refuses an existing name: while a directory is published, an empty one has its name "
+                "for a moment, after a crash until the recovery."
+            )
+        if not self.fsync_folder:
+            found.append(
+                "Folders cannot be made durable: a name can be lost in a power failure although it is registered."
+            )
+        if not self.case_sensitive:
+            found.append("Names that differ in case only are one name: such identifiers are refused.")
+        if not self.locks:
+            found.append("No record locks: only one process at a time may deposit here.")
+        return found
+
+
+def probe(folder: Path) -> Filesystem:
+    """Try everything in `folder`, a folder of the archive's own that exists; what is made is removed again.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    place = folder / "probe"
+    fsops.rmtree(place)
+    fsops.mkdir(place, 0o700)
+    try:
+        file = place / "a"
+        fsops.write_file(file, b"a", 0o600)
+        type_ = filesystem_type(folder)
+        return Filesystem(
+            system=_system(),
+            device=folder.stat().st_dev,
+            type=type_,
+            links=_works(lambda: fsops.link(file, place / "linked")),
+            rename_new=_renames_new(file, place / "b"),
+            fsync_folder=_works(lambda: fsops.fsync_dir(place, strict=True)),
+            syncfs=_syncs_whole(type_) and _works(lambda: fsops.syncfs(place)),
+            direct=_writes_direct(place / "direct"),
+            acl=_has_acl(place),
+            case_sensitive=not os.path.lexists(place / "B"),
+            locks=_locks(place / "lock"),
+        )
+    finally:
+        fsops.rmtree(place)
+
+
+def read_record(record: Path, folder: Path) -> Filesystem | None:
+    """What `record` says of the file system of `folder`, or None when it says nothing of what is there now."""
+    try:
+        values = json.loads(record.read_text())
+        known = Filesystem(**{field.name: values[field.name] for field in fields(Filesystem)})
+    except (FileNotFoundError, PermissionError, ValueError, KeyError, TypeError):
+        return None
+    return known if (known.system, known.device) == (_system(), folder.stat().st_dev) else None
+
+
+def write_record(record: Path, known: Filesystem, mode: int) -> None:
+    """Keep `known` for later calls."""
+    draft = record.with_name(f"{record.name}.{os.getpid()}.partial")
+    fsops.unlink(draft, missing_ok=True)
+    fsops.write_file(draft, json.dumps(asdict(known), indent=4).encode(), mode)
+    fsops.replace(draft, record)
+
+
+def _system() -> str:
+    return f"{platform.node()} {platform.system()} {platform.release()}"
+
+
+def filesystem_type(path: Path) -> str:
+    """The type of the file system that `path` is on, as Linux names it; ``unknown`` where it does not say."""
+    place = path.resolve()
+    best, found = -1, "unknown"
+    try:
+        lines = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        front, _, back = line.partition(" - ")
+        mounted = Path(front.split()[4].encode().decode("unicode_escape"))
+        if place.is_relative_to(mounted) and len(mounted.parts) >= best:
+            best, found = len(mounted.parts), back.split()[0]
+    return found
+
+
+def _works(trial: Callable[[], None]) -> bool:
+    try:
+        trial()
+    except OSError as error:
+        if error.errno not in fsops.UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def _renames_new(source: Path, target: Path) -> bool:
+    """Whether it moves, and then refuses: some file systems take the call and replace."""
+    if not _works(lambda: fsops.rename_new(source, target)):
+        fsops.replace(source, target)
+        return False
+    fsops.write_file(source, b"", 0o600)
+    try:
+        fsops.rename_new(source, target)
+    except FileExistsError:
+        return True
+    return False
+
+
+def _syncs_whole(type_: str) -> bool:
+    release = platform.release().split("-")[0].split(".")
+    with contextlib.suppress(ValueError):
+        return type_ in _SYNCS_WHOLE and tuple(map(int, release[:2])) >= _REPORTS_SYNC_ERRORS
+    return False
+
+
+def _writes_direct(path: Path) -> bool:
+    import mmap
+
+    fd = fsops.open_excl(path)
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as page:
+            return fsops.go_direct(fd, path) and _works(lambda: fsops.write_at(fd, memoryview(page), 0, path))
+    finally:
+        os.close(fd)
+
+
+def _has_acl(path: Path) -> bool:
+    try:
+        os.getxattr(path, "system.posix_acl_access")
+    except OSError as error:
+        return error.errno not in _NO_ACL
+    return True
+
+
+def _locks(path: Path) -> bool:
+    import fcntl
+
+    fd = fsops.open_lock(path, 0o600)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1 << 40)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
