@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, Row, func, select
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
+from aind_pipelines.archive.dtypes import require_dtype
 from aind_pipelines.archive.intake import S3Prefix
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.ledger import record_copies
-from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.s3 import parse_uri
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.settings import ArchivePolicy
@@ -69,14 +69,7 @@ def deposit_sessions(
             byte is read). What was deposited until then stays, is in the ledger, and is found by the next run.
     """
     archive = Archive.open(policy.path)
-    known = registry.dtypes()
-    if dtype not in {entry.name for entry in known}:
-        names = ", ".join(sorted(entry.name for entry in known)) or "none"
-        raise ServiceError(
-            "registry",
-            f"the data type {dtype!r} is not registered (registered: {names}). Add it: "
-            f"aind-pipelines archive dtype add {dtype} application/x-directory",
-        )
+    require_dtype(registry, dtype)
     with engine.connect() as connection:
         sessions = connection.execute(
             select(session_assets)

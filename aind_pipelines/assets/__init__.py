@@ -21,6 +21,7 @@ ALL: list[dg.AssetsDefinition | dg.AssetSpec] = [
     indexes.s3_index,
     sessions.session_assets,
     archives.session_deposits,
+    archives.inbox_deposits,
     archives.archive_fixity,
     report.flow_report,
 ]

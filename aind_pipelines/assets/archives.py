@@ -66,6 +66,53 @@ def session_deposits(
     )
 
 
+@dg.asset(
+    partitions_def=archives,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+    group_name="archives",
+    kinds={"neurobank"},
+    pool="archive",
+)
+def inbox_deposits(
+    context: dg.AssetExecutionContext, registry: RegistryResource, rds: RDSResource, policy: PolicyResource
+) -> dg.MaterializeResult:
+    """What is ready in the inboxes of one archive, moved into it.
+
+    Each file or directory is one resource, named like it; the inbox says its data type. What the archive refuses is
+    moved to the inbox's `rejected` beside the reason, and is a finding until a person takes it from there.
+    """
+    from aind_pipelines.archive.inbox import deposit_inbox
+    from aind_pipelines.archive.layout import Archive
+
+    rules = policy.load()
+    findings: Counter[str] = Counter()
+    deposited = rejected = waiting = read = 0
+    inboxes = rules.inboxes_of(context.partition_key)
+    with rds.engine() as engine:
+        for name, inbox in inboxes.items():
+            archive = Archive.open(rules.archive(inbox.archive).path)
+            result = deposit_inbox(engine, name, inbox, archive, registry.client(), run_id=context.run.run_id)
+            context.log.info(
+                f"{name}: {result.deposited} deposited, {result.rejected} rejected, {result.waiting} wait"
+            )
+            deposited += result.deposited
+            rejected += result.rejected
+            waiting += result.waiting
+            read += result.bytes
+            findings += result.findings
+    return dg.MaterializeResult(
+        metadata=outcome(
+            rows=None,
+            changed=deposited,
+            findings=findings,
+            bytes_read=read,
+            inboxes=len(inboxes),
+            rejected=rejected,
+            waiting=waiting,
+        )
+    )
+
+
 class FixityConfig(dg.Config):
     """What an archive check reads."""
 
@@ -73,7 +120,7 @@ class FixityConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[dg.AssetDep(session_deposits, partition_mapping=dg.AllPartitionMapping())],
+    deps=[dg.AssetDep(session_deposits, partition_mapping=dg.AllPartitionMapping()), inbox_deposits],
     partitions_def=archives,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
     group_name="archives",

@@ -37,6 +37,7 @@ STAGES = (
     "s3_index",
     "session_assets",
     "session_deposits",
+    "inbox_deposits",
     "archive_fixity",
     "flow_report",
 )
