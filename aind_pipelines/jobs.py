@@ -12,7 +12,7 @@ ingest = dg.define_asset_job(
 )
 sessions = dg.define_asset_job(
     "sessions",
-    dg.AssetSelection.assets("session_assets", "session_deposits"),
+    dg.AssetSelection.assets("session_assets", "deposited_resources"),
     description="Session assets and their deposits, by month of the session.",
 )
 deposit_inboxes = dg.define_asset_job(

@@ -327,11 +327,33 @@ class ArchivePolicy(_PathPolicy):
     """One neurobank archive on a file system that this deployment can reach."""
 
 
-class DepositPolicy(_PolicyModel):
-    """Which asset of a session goes to which archive, and under which data type."""
+RAW = "raw"
+"""The role of a session's raw asset; a derived asset's role is its process, e.g. ``sorted``."""
 
-    archive: str = "live"
-    dtype: str = "session-raw"
+
+class DepositRule(_PolicyModel):
+    """Where the assets of one role go."""
+
+    archive: str = Field(default="live", description="registered name of the archive")
+    dtype: str = Field(description="data type they are registered with")
+
+
+class DepositPolicy(_PolicyModel):
+    """Which assets of a session go to which archive, and under which data type: the raw one, and others by process."""
+
+    archive: str = Field(default="live", description="registered name of the archive of raw assets")
+    dtype: str = Field(default="session-raw", description="data type of raw assets")
+    derived: dict[str, DepositRule] = Field(
+        default_factory=dict, description="where derived assets go, by process; others are not deposited"
+    )
+
+    def rules(self) -> dict[str, DepositRule]:
+        """Where the assets of each role go."""
+        return {RAW: DepositRule(archive=self.archive, dtype=self.dtype), **self.derived}
+
+    def archives(self) -> list[str]:
+        """The archives that assets go to."""
+        return sorted({rule.archive for rule in self.rules().values()})
 
 
 class InboxPolicy(_PathPolicy):
@@ -362,7 +384,9 @@ class Policy(_PolicyModel):
     inboxes: dict[str, InboxPolicy] = Field(default_factory=dict, description="inboxes by a name of their own")
 
     @model_validator(mode="after")
-    def _inboxes_are_apart_and_lead_somewhere(self) -> Self:
+    def _files_go_to_archives_that_are_named(self) -> Self:
+        for rule in self.deposits.derived.values():
+            self.archive(rule.archive)
         paths: dict[Path, str] = {}
         for name, inbox in self.inboxes.items():
             self.archive(inbox.archive)

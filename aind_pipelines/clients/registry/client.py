@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
@@ -183,6 +183,10 @@ class RegistryClient:
         params = {key: value for key, value in (("scheme", scheme), ("root", root)) if value is not None}
         rows = (RegisteredArchive.from_json(row) for row in self._transport.pages("archives/", params))
         return [entry for entry in rows if scheme in (None, entry.scheme) and root in (None, entry.root)]
+
+    def archive_url(self, name: str) -> str:
+        """Where a person reads which resources the archive called `name` has."""
+        return f"{self.url}resources/?{urlencode({'archive': name})}"
 
     def get_archive(self, name: str) -> RegisteredArchive | None:
         """The archive called `name`, or None."""
