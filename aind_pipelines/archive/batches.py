@@ -26,6 +26,7 @@ from aind_pipelines.archive.journal import Entry, Fact, FactIndex, Journal
 from aind_pipelines.archive.layout import Archive, entry_name, id_stub
 from aind_pipelines.clients.errors import AccessRefused, ServiceError
 from aind_pipelines.clients.registry import RegistryClient, Resource
+from aind_pipelines.clients.registry.records import BATCH_FIND
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,7 @@ class Batches:
         self.archive = archive
         self.registry = registry
         self.archive_name = archive.name_in(registry)
+        self.registering = threading.Lock()  # on SQLite, writers that meet wait for each other by polling
         self._journals = _Journals(archive)
         self._mutex = threading.Lock()
         self._facts: FactIndex | None = None
@@ -486,7 +488,9 @@ class _Deposits:
         entries = [entry for entry in self._unfinished() if entry not in followers]
         self._drop(steps.publish(self.archive, entries))
         entries = [entry for entry in entries if not entry.finished]
-        self._drop(steps.register(self.registry, self.batch.shared.archive_name, entries, self.known))
+        with self.batch.shared.registering:
+            denied = steps.register(self.registry, self.batch.shared.archive_name, entries, self.known)
+        self._drop(denied)
         entries = [entry for entry in entries if not entry.finished]
         notes = steps.finish(self.archive, self.journal, entries)
         for entry in entries:
@@ -512,7 +516,7 @@ class _Deposits:
 
     def _registered_contents(self) -> dict[str, Resource]:
         """Who has these contents, where the registry can tell of all at once; else its refusals tell."""
-        if "batch-find" not in self.registry.capabilities():
+        if BATCH_FIND not in self.registry.capabilities():
             return {}
         new = [entry for entry in self._unfinished() if entry.intent.id not in self.known]
         return self.registry.find_by_sha1s([steps.sha1_of(entry) for entry in new])

@@ -126,7 +126,7 @@ class Journal:
         self._path = path
         self._fd = fd
         self._mutex = threading.Lock()
-        self._broken = False
+        self._broken: str | None = None
         self.entries = entries
 
     @classmethod
@@ -242,15 +242,17 @@ class Journal:
 
     def _append(self, records: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
         line = json.dumps(records, ensure_ascii=True, separators=(",", ":")) + "\n"
-        if self._broken:
-            raise ArchiveWriteFailed(f"{self._path} could not be written before. The next deposit recovers.")
+        if self._broken is not None:
+            raise ArchiveWriteFailed(
+                f"The journal {self._path} could not be written before: {self._broken}. The next deposit recovers."
+            )
         try:
             fsops.write_all(self._fd, line.encode(), self._path)
             if durable:
                 fsops.fsync(self._fd, self._path)
         except OSError as error:
             # Nothing may follow a line that is cut short, or a page that the kernel dropped.
-            self._broken = True
+            self._broken = error.strerror or str(error)
             raise ArchiveWriteFailed(
                 f"The journal {self._path} cannot be written: {error.strerror}. Make room or repair the file system; "
                 "the next deposit recovers."
@@ -259,7 +261,7 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; when nothing is left to do, keep the facts and remove it."""
         try:
-            if not self._broken and all(entry.finished for entry in self.entries.values()):
+            if self._broken is None and all(entry.finished for entry in self.entries.values()):
                 self._settle()
         except OSError as error:
             raise ArchiveWriteFailed(

@@ -88,6 +88,8 @@ def init(directory: Path, name: str | None, umask: str, group: str | None, share
     with _archive_errors(), _client() as registry:
         made = init_archive(directory, registry, name, bits, group=group, shared=shared)
         click.echo(f"made {made.path}, registered as archive {made.name_in(registry)}", err=True)
+        for weaker in made.filesystem().promises:
+            click.echo(f"warning: {weaker}", err=True)
 
 
 def _metadata(pairs: Iterable[str]) -> dict[str, Any]:

@@ -225,7 +225,12 @@ def _registry() -> str:
 def _archive(path: Path) -> str:
     from aind_pipelines.archive.layout import Archive
 
-    return f"{Archive.open(path).path}"
+    archive = Archive.open(path)
+    try:
+        tried = archive.probe_filesystem()
+    except PermissionError:
+        return f"{archive.path}; its file system was not tried, as you may not write there"
+    return " ".join([f"{archive.path} on {tried.type}.", *tried.promises])
 
 
 def _inbox(inbox: InboxPolicy) -> str:

@@ -191,3 +191,21 @@ def test_the_registry_command_migrates_and_makes_users(tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
     assert "made the user anna" in done.stderr
     assert PASSWORD not in done.stderr
+
+
+def test_a_file_system_that_promises_less_is_told_by_init_and_doctor(run, tmp_path, request):
+    import errno
+    import os
+
+    from aind_pipelines.archive import fsops
+    from aind_pipelines.cli.diagnosis import _archive
+
+    def lacking(operation: str, path: Path) -> None:
+        if operation in ("link", "rename_new"):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))
+
+    with fsops.fault_hook(lacking):
+        code, _, err = run("archive", "init", tmp_path / "weak", "-n", f"weak-{abs(hash(request.node.name)) % 10**8}")
+        assert (code, "Neither hard links" in err) == (0, True)
+        assert "Neither hard links" in _archive(tmp_path / "weak")
+    assert "links" not in _archive(tmp_path / "weak")
