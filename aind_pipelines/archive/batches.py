@@ -73,6 +73,7 @@ class DepositResult:
         sha1: neurobank's digest, hex.
         blake3: Second digest, hex; None for what another program deposited.
         source: Where the item said it comes from.
+        fingerprint: State of the source when it was deposited (see `Listing`); empty when it is not known.
         may_succeed_later: Whether the refusal was about this moment: a source that changed or vanished, a deposit of
             the same identifier under way, a full disk.
     """
@@ -87,6 +88,7 @@ class DepositResult:
     sha1: str | None
     blake3: str | None
     source: str
+    fingerprint: str = ""
     may_succeed_later: bool = False
 
 
@@ -122,6 +124,7 @@ def _result(item: DepositItem, status: Status, reason: str, fact: Fact) -> Depos
         sha1=fact.sha1,
         blake3=fact.blake3,
         source=item.source.uri,
+        fingerprint=fact.fingerprint if fact.source == item.source.uri else "",
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
-from aind_pipelines.archive.intake import S3Prefix
+from aind_pipelines.archive.intake import S3Prefix, SourceRefused
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.ledger import record_copies
 from aind_pipelines.clients.s3 import parse_uri
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aind_pipelines.clients.registry import RegistryClient
 
 _LEDGER_BATCH = 200
+_LISTINGS_AT_ONCE = 8
 
 
 @dataclass
@@ -82,7 +84,8 @@ def deposit_sessions(
 ) -> SessionDeposits:
     """Deposit the assets of one role of every session of `months`, as directory resources named like them.
 
-    The source is kept. What is already in the archive is left alone.
+    The source is kept. What is already in the archive is left alone; a source that changed since is a finding, and so
+    is one that is gone.
 
     Args:
         engine: RDS.
@@ -104,7 +107,7 @@ def deposit_sessions(
         assets = _raw_assets(connection, months) if role == RAW else _derived_assets(connection, months, role)
     name = archive.name_in(registry)
     outcome = SessionDeposits()
-    refusals: dict[date, list[Finding]] = {month: [] for month in months}
+    found: dict[date, list[Finding]] = {month: [] for month in months}
     for batch in _batches(deposit(archive, registry, _items(assets.values(), s3, dtype)), _LEDGER_BATCH):
         with engine.begin() as connection:
             record_copies(
@@ -117,12 +120,14 @@ def deposit_sessions(
         for result in batch:
             _count(outcome, result)
             if result.status == "refused":
-                refusals[assets[result.id].month].append(
+                found[assets[result.id].month].append(
                     Finding("deposit_refused", f"{name}/{result.id}", message=result.reason)
                 )
+        for id_, message in _changed_since(batch, assets, s3):
+            found[assets[id_].month].append(Finding("source_changed", f"{name}/{id_}", message=message))
     scope = "deposits" if role == RAW else f"deposits of {role}"
     with engine.begin() as connection:
-        for month, findings in refusals.items():
+        for month, findings in found.items():
             outcome.findings_by_code += record_findings(
                 connection, archive_findings, findings, scope=f"{scope} {month:%Y-%m}", run_id=run_id
             )
@@ -167,12 +172,40 @@ def _asset(name: str, session: Row[Any], uri: str, record_id: str | None) -> _As
     return _Asset(name, session.month, uri, metadata if record_id is None else metadata | {"record_id": record_id})
 
 
+def _changed_since(
+    results: Iterable[DepositResult], assets: Mapping[str, _Asset], s3: S3Client
+) -> Iterator[tuple[str, str]]:
+    """Of what was in the archive before: whose source is no longer what was deposited, and what to say of it.
+
+    Costs a listing of the source; nothing is read.
+    """
+
+    def changed(result: DepositResult) -> str | None:
+        uri = assets[result.id].uri
+        try:
+            if _source(uri, s3).scan().fingerprint == result.fingerprint:
+                return None
+        except SourceRefused as problem:
+            return f"{problem} The copy in the archive stays as it was deposited."
+        return f"{uri} is no longer what was deposited. The copy in the archive stays as it was deposited."
+
+    known = [result for result in results if result.status == "already_there" and result.fingerprint]
+    with ThreadPoolExecutor(_LISTINGS_AT_ONCE, thread_name_prefix="listing") as pool:
+        for result, message in zip(known, pool.map(changed, known), strict=True):
+            if message is not None:
+                yield result.id, message
+
+
+def _source(uri: str, s3: S3Client) -> S3Prefix:
+    bucket, prefix = parse_uri(uri)
+    return S3Prefix(bucket=bucket, prefix=prefix, client=s3)
+
+
 def _items(assets: Iterable[_Asset], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
     for asset in assets:
-        bucket, prefix = parse_uri(asset.uri)
         yield DepositItem(
             id=asset.name,
-            source=S3Prefix(bucket=bucket, prefix=prefix, client=s3),
+            source=_source(asset.uri, s3),
             dtype=dtype,
             metadata=asset.metadata,
             keep_source=True,

@@ -146,6 +146,27 @@ def test_each_session_is_one_resource_that_says_where_it_came_from(house: House)
     assert (again.deposited, again.already_there, again.bytes) == (0, SESSIONS, 0)
 
 
+def test_a_source_that_changed_after_its_deposit_is_a_finding_and_no_second_deposit(house: House) -> None:
+    house.deposit()
+    same_size, gone, untouched = house.names[:3]
+    before = house.registry.get_resources(house.names)
+    house.s3.put_object(Bucket=BUCKET, Key=f"{same_size}/ecephys/data", Body=b"x" * len(f"{same_size}/ecephys/data"))
+    for folder in ("behavior", "ecephys"):
+        house.s3.delete_object(Bucket=BUCKET, Key=f"{gone}/{folder}/data")
+    again = house.deposit()
+    assert (again.deposited, again.already_there, again.refused) == (0, SESSIONS, 0)
+    assert again.findings_by_code == {"source_changed": 2}
+    assert house.registry.get_resources(house.names) == before
+    assert check(house.archive, house.registry).findings == []
+    with house.engine.connect() as connection:
+        told = {row.key.partition("/")[2]: row.message for row in connection.execute(select(archive_findings))}
+    assert "is no longer what was deposited" in told[same_size]
+    assert "holds no objects" in told[gone]
+    assert untouched not in told
+    house.s3.put_object(Bucket=BUCKET, Key=f"{same_size}/ecephys/data", Body=f"{same_size}/ecephys/data".encode())
+    assert house.deposit().findings_by_code == {"source_changed": 1}
+
+
 def test_derived_assets_of_a_process_go_where_their_rule_says(house: House) -> None:
     house.deposit()
     session = house.names[0]
