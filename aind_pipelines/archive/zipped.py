@@ -224,8 +224,9 @@ class Zipped:
 
     def remove(self, listing: Listing) -> None:
         """Remove the directory, unless anything in it is no longer what `listing` saw."""
-        if isinstance(self.directory, LocalDirectory) and self.scan().fingerprint == listing.fingerprint:
-            self.directory.remove(self.directory.scan())
+        source = self.directory
+        if isinstance(source, LocalDirectory) and self.scan().fingerprint == listing.fingerprint:
+            source.remove(source.scan())
 
     def is_remainder_of(self, archived: Path) -> bool:
         """Whether the directory is what an interrupted removal left: fewer files than `archived`, each equal to it."""
