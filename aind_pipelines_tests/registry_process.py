@@ -19,6 +19,9 @@ import requests
 from aind_pipelines.clients.registry import RegistryClient
 
 USER, PASSWORD = "depositor", "pass:word"
+ADMIN, READER = "admin", "reader"
+"""A superuser, and a user without any right, with the same password."""
+_ROOT = Path(__file__).parents[1]
 
 
 def free_port() -> int:
@@ -28,32 +31,48 @@ def free_port() -> int:
         return port
 
 
-def registry_environment(database: Path) -> dict[str, str]:
+def registry_environment(database: Path | str) -> dict[str, str]:
+    """What a registry's process is given; `database` is SQLite's file or a URL."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "DJANGO_"))}
     return {
         **kept,
-        "REGISTRY_DATABASE_URL": f"sqlite:///{database}",
+        "REGISTRY_DATABASE_URL": f"sqlite:///{database}" if isinstance(database, Path) else database,
         "REGISTRY_FAST_PASSWORDS": "1",
         "REGISTRY_USER_PASSWORD": PASSWORD,
     }
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "aind_pipelines.services.registry", *arguments]
+_PREPARE = f"""
+from aind_pipelines.services.registry import server
+server.SETTINGS_MODULE = "{{settings}}"
+server.migrate()
+server.create_user("{USER}", "{PASSWORD}")
+server.create_user("{ADMIN}", "{PASSWORD}", superuser=True)
+from django.contrib.auth.models import User
+User.objects.create_user("{READER}", password="{PASSWORD}")
+"""
+OURS = "aind_pipelines.services.registry"
+PLAIN = "aind_pipelines_tests.plain_registry"
+"""django-neurobank without anything of ours beside it."""
+
+
+def command(*arguments: str, program: str = OURS) -> list[str]:
+    return [sys.executable, "-m", program, *arguments]
 
 
 @dataclass
 class RegistryProcess:
     url: str
     process: subprocess.Popen[bytes]
-    database: Path
+    database: Path | str
 
     def client(self, *, auth: bool = True) -> RegistryClient:
         return RegistryClient(self.url, (USER, PASSWORD) if auth else None, pause=0.01)
 
 
-def start(database: Path, port: int) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(command("--port", str(port)), env=registry_environment(database))
+def start(database: Path | str, port: int, program: str = OURS) -> subprocess.Popen[bytes]:
+    arguments = command("--port", str(port), program=program)
+    process = subprocess.Popen(arguments, env=registry_environment(database), cwd=_ROOT)
     deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(requests.ConnectionError):
@@ -65,20 +84,24 @@ def start(database: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def running_registry(folder: Path) -> Iterator[RegistryProcess]:
-    database = folder / "registry.sqlite"
-    subprocess.run(command("migrate"), env=registry_environment(database), check=True)
-    subprocess.run(command("create-user", USER), env=registry_environment(database), check=True)
+def running_registry(
+    folder: Path, database: Path | str | None = None, program: str = OURS, *, empty: bool = False
+) -> Iterator[RegistryProcess]:
+    """A registry on `database` (default: an SQLite file in `folder`) with users and, unless `empty`, a data type."""
+    database = database or folder / "registry.sqlite"
+    settings = f"{program}.site" if program == OURS else program
+    prepare = [sys.executable, "-c", _PREPARE.format(settings=settings)]
+    subprocess.run(prepare, env=registry_environment(database), cwd=_ROOT, check=True)
     port = free_port()
-    process = start(database, port)
+    running = RegistryProcess(f"http://127.0.0.1:{port}/neurobank/", start(database, port, program), database)
     try:
-        running = RegistryProcess(f"http://127.0.0.1:{port}/neurobank/", process, database)
-        with running.client() as client:
-            client.add_dtype("session-raw", "application/x-session")
+        if not empty:
+            with running.client() as client:
+                client.add_dtype("session-raw", "application/x-session")
         yield running
-    finally:
-        process.terminate()
-        process.wait(10)
+    finally:  # a test may have put another process in the place of the first
+        running.process.terminate()
+        running.process.wait(10)
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,7 @@ class Fact:
         blake3: Second digest, hex.
         source: Where it was deposited from.
         deposited_at: ISO time, UTC.
+        fingerprint: The source's state when it was read, to see whether it changed since; empty when unknown.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Fact:
     blake3: str
     source: str
     deposited_at: str
+    fingerprint: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -315,6 +317,7 @@ def _fact(entry: Entry, deposited_at: str) -> Fact:
         blake3=digests.blake3,
         source=intent.source,
         deposited_at=deposited_at,
+        fingerprint=intent.fingerprint,
     )
 
 
@@ -447,6 +450,7 @@ _FACT_FIELDS = tuple(field.name for field in fields(Fact))
 def _read_fact(line: bytes, place: str) -> Fact:
     try:
         record = cast("dict[str, Any]", json.loads(line))
-        return Fact(**{name: record[name] for name in _FACT_FIELDS})
+        # The fingerprint has not always been kept.
+        return Fact(**{"fingerprint": "", **{name: record[name] for name in _FACT_FIELDS if name in record}})
     except (ValueError, KeyError, TypeError) as error:
         raise JournalDamaged(f"{place} is no fact of a deposit ({error}).") from error

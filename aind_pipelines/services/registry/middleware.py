@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.http import JsonResponse
 
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _READS = ("/neurobank/bulk/", "/neurobank/batch/find/")
@@ -28,4 +29,12 @@ def atomic_writes(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 transaction.set_rollback(True)
         return response
 
+    def conflict(_request: Any, error: Exception) -> Any:
+        """Refuse what another request registered between the check and the insert; SQLite's writers wait instead."""
+        if not isinstance(error, IntegrityError):
+            return None
+        said = "Another request has just registered the same name, sha1, root or key. Look at what is there."
+        return JsonResponse({"detail": said}, status=400)
+
+    middleware.process_exception = conflict  # type: ignore[attr-defined] # where Django looks for it
     return middleware

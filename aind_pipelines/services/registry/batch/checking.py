@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbank_registry.serializers import CORE_FIELDS, split_metadata
+
 _SLUG = re.compile(r"[-a-zA-Z0-9_]+")
 _SHA1 = re.compile(r"[0-9a-fA-F]{40}")
 _NAME_LENGTH = 255
@@ -136,8 +138,6 @@ def _wrong_key(key: Any) -> str | None:
 
 def _metadata(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, str], Errors]:
     """The metadata without the core fields, the core fields, and what is wrong with them."""
-    from nbank_registry.serializers import CORE_FIELDS, split_metadata
-
     given = item.get("metadata")
     if "metadata" in item and given is None:
         return None, {}, {"metadata": ["This field may not be null."]}

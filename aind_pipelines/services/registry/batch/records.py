@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from django.utils.timezone import get_current_timezone
 from nbank_registry.models import Location, Resource
-from rest_framework.fields import DateTimeField
 
 CHUNK = 900
 """Values of one ``IN``: SQLite may have been built for at most 999 parameters in a statement."""
@@ -17,7 +17,6 @@ _FIELDS = (
     "id", "name", "sha1", "dtype__name", "dtype__extension", "metadata", "experimenter__username", "animal_id",
     "created_by__username", "created_on",
 )  # fmt: skip
-_shown_time = DateTimeField().to_representation
 
 
 @dataclass(slots=True)
@@ -51,6 +50,7 @@ def _read(rows: Sequence[Any]) -> Iterator[Known]:
     found = Location.objects.filter(resource_id__in=[row[0] for row in rows]).order_by("archive__name")
     for resource, archive, key in found.values_list("resource_id", "archive__name", "key"):
         keys[resource][archive] = key
+    zone = get_current_timezone()
     for id_, name, sha1, dtype, extension, metadata, experimenter, animal, author, created in rows:
         shown_animal = None if animal is None else str(animal)
         core = {"animal": shown_animal, "experimenter": experimenter}
@@ -67,7 +67,7 @@ def _read(rows: Sequence[Any]) -> Iterator[Known]:
                 "animal": shown_animal,
                 "locations": list(keys[id_]),
                 "created_by": author,
-                "created_on": _shown_time(created),
+                "created_on": created.astimezone(zone).isoformat().replace("+00:00", "Z"),
             },
             keys[id_],
         )

@@ -1,23 +1,26 @@
 """Many resources, or many locations, at once: all that is acceptable, in the caller's transaction, or nothing.
 
-What is in the way is looked up by a few ``IN`` questions and the rest is inserted in bulk. Another writer may come
-between the two; its rows are then in the way at the next try.
+What is in the way is looked up by a few ``IN`` questions and the rest is inserted many rows at a time. Another writer
+may come between the two; its rows are then in the way at the next try. No model object is made: they are most of the
+cost of Django's own ``bulk_create``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.utils import timezone
 from nbank_registry.models import Archive, DataType, Location, Resource, get_animal_model
 from nbank_registry.tools import random_id
 from rest_framework.exceptions import APIException
 
 from aind_pipelines.services.registry.batch.checking import Errors, Place, Wanted, check_location, check_resource
-from aind_pipelines.services.registry.batch.records import Known, chunks, read_by
+from aind_pipelines.services.registry.batch.records import CHUNK, Known, chunks, read_by
 
 _ATTEMPTS = 5
 _T = TypeVar("_T")
@@ -49,11 +52,6 @@ def settle(work: Callable[[], _T]) -> _T:
     raise Busy
 
 
-def created(name: str) -> dict[str, Any]:
-    """The result of an item that is new."""
-    return {"status": "created", "name": name}
-
-
 def refused(errors: Errors) -> dict[str, Any]:
     """The result of an item that was left out."""
     return {"status": "refused", "errors": errors}
@@ -78,39 +76,49 @@ class _Registering:
 
     def __init__(self, wanted: Sequence[Wanted], user: Any) -> None:
         self._user = user
-        self._dtypes = {dtype.name: dtype for dtype in DataType.objects.all()}
-        self._archives = _archives(place.archive for one in wanted for place in one.places)
+        self._dtypes = dict(DataType.objects.order_by().values_list("name", "pk"))
+        self._archives = dict(_archives(place.archive for one in wanted for place in one.places))
         self._users = {
-            found.username: found
+            name: pk
             for chunk in chunks({one.experimenter for one in wanted} - {None})
-            for found in User.objects.filter(username__in=chunk)
+            for name, pk in User.objects.filter(username__in=chunk).values_list("username", "pk")
         }
         self._animals = _animals({one.animal for one in wanted if one.animal is not None})
-        names = {one.name for one in wanted if one.name is not None}
-        self._by_name = {known.record["name"]: known for known in read_by("name", names)}
+        found = list(read_by("name", {one.name for one in wanted if one.name is not None}))
         sha1s = {one.sha1 for one in wanted if one.sha1 is not None}
-        met = {known.record["sha1"]: known for known in self._by_name.values()}
-        self._by_sha1 = {known.record["sha1"]: known for known in read_by("sha1", sha1s - met.keys())} | met
+        found += read_by("sha1", sha1s - {known.record["sha1"] for known in found})
+        self._by_name: dict[str | None, Known | Wanted] = {known.record["name"]: known for known in found}
+        self._by_sha1: dict[str | None, Known | Wanted] = {
+            known.record["sha1"]: known for known in found if known.record["sha1"] is not None
+        }
         self._keys = _used_keys(place for one in wanted for place in one.places)
         self._fresh = iter(_fresh_names(sum(one.name is None for one in wanted)))
-        self._resources: list[Any] = []
-        self._locations: list[Any] = []
+        self._new: list[Wanted] = []
 
     def results(self, checked: Sequence[Wanted | Errors]) -> list[dict[str, Any]]:
         """Insert what can be; a result for each of `checked`."""
         results = [self._decide(one) if isinstance(one, Wanted) else refused(one) for one in checked]
         # In one order for everybody, so that two batches wait for each other instead of both waiting.
-        Resource.objects.bulk_create(sorted(self._resources, key=lambda resource: resource.name))
-        Location.objects.bulk_create(self._locations)
+        self._new.sort(key=lambda one: str(one.name))
+        self._insert()
         return results
 
     def _decide(self, one: Wanted) -> dict[str, Any]:
         in_the_way = self._by_name.get(one.name) if one.name is not None else self._by_sha1.get(one.sha1)
+        if isinstance(in_the_way, Wanted):  # an earlier item of this batch
+            in_the_way = _known(in_the_way)
         if in_the_way is not None and _is_same(one, in_the_way):
             return {"status": "exists", "resource": in_the_way.record}
         if errors := self._errors(one):
             return refused(errors)
-        return self._add(one)
+        if one.name is None:
+            one = replace(one, name=next(self._fresh))
+        self._new.append(one)
+        self._by_name[one.name] = one
+        if one.sha1 is not None:
+            self._by_sha1[one.sha1] = one
+        self._keys.update((place.archive, place.key) for place in one.places if place.key is not None)
+        return {"status": "created", "name": one.name}
 
     def _errors(self, one: Wanted) -> Errors:
         errors: Errors = {}
@@ -138,33 +146,60 @@ class _Registering:
             errors["locations"] = unknown or taken[:1]
         return errors
 
-    def _add(self, one: Wanted) -> dict[str, Any]:
-        name = next(self._fresh) if one.name is None else one.name
-        resource = Resource(
-            name=name,
-            sha1=one.sha1,
-            dtype=self._dtypes[one.dtype],
-            metadata=one.metadata,
-            experimenter=self._users.get(one.experimenter),
-            animal=self._animals.get(one.animal),
-            created_by=self._user,
+    def _insert(self) -> None:
+        if not self._new:
+            return
+        prepare = Resource._meta.get_field("metadata").get_db_prep_save
+        now = Resource._meta.get_field("created_on").get_db_prep_save(timezone.now(), connection)
+        rows = (
+            (
+                one.name,
+                one.sha1,
+                self._dtypes[one.dtype],
+                now,
+                self._user.pk,
+                None if one.metadata is None else prepare(one.metadata, connection),
+                self._users.get(one.experimenter),
+                self._animals.get(one.animal),
+            )
+            for one in self._new
         )
-        self._resources.append(resource)
-        for place in one.places:
-            self._locations.append(Location(resource=resource, archive=self._archives[place.archive], key=place.key))
-            if place.key is not None:
-                self._keys.add((place.archive, place.key))
-        # What comes later in this batch meets it as it meets what was registered before.
-        known = Known(_record_of(one, name), {place.archive: place.key for place in one.places})
-        self._by_name[name] = known
-        if one.sha1 is not None:
-            self._by_sha1[one.sha1] = known
-        return created(name)
+        _insert(
+            "INSERT INTO nbank_registry_resource"
+            " (name, sha1, dtype_id, created_on, created_by_id, metadata, experimenter_id, animal_id) VALUES {rows}",
+            "(%s, %s, %s, %s, %s, %s, %s, %s)",
+            rows,
+        )
+        _insert_locations(
+            (self._archives[place.archive], place.key, one.name) for one in self._new for place in one.places
+        )
 
 
-def _record_of(one: Wanted, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
+def _insert(statement: str, row: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Run `statement`, with `row` for each of `rows` in the place of ``{rows}``, for as many at once as may be."""
+    remaining = iter(rows)
+    with connection.cursor() as cursor:
+        while chunk := list(islice(remaining, CHUNK // row.count("%s"))):
+            sql = statement.format(rows=", ".join([row] * len(chunk)))
+            cursor.execute(sql, [value for values in chunk for value in values])
+
+
+def _insert_locations(places: Iterable[tuple[int, str | None, str | None]]) -> None:
+    """Insert `places`, each an archive's primary key, a key or None, and a resource's name."""
+    _insert(
+        "WITH place (archive_id, key, name) AS (VALUES {rows})"
+        " INSERT INTO nbank_registry_location (resource_id, archive_id, key)"
+        " SELECT r.id, place.archive_id, place.key"
+        " FROM place JOIN nbank_registry_resource r ON r.name = place.name",
+        "(CAST(%s AS integer), CAST(%s AS text), CAST(%s AS text))",
+        places,
+    )
+
+
+def _known(one: Wanted) -> Known:
+    """An item of this batch, as it would be met had it been registered before."""
+    record = {
+        "name": one.name,
         "sha1": one.sha1,
         "dtype": one.dtype,
         "metadata": one.shown_metadata(),
@@ -172,6 +207,7 @@ def _record_of(one: Wanted, name: str) -> dict[str, Any]:
         "animal": one.animal,
         "locations": sorted(place.archive for place in one.places),
     }
+    return Known(record, {place.archive: place.key for place in one.places})
 
 
 def _is_same(one: Wanted, known: Known) -> bool:
@@ -187,11 +223,12 @@ def _is_same(one: Wanted, known: Known) -> bool:
 
 def _animals(wanted: set[str]) -> dict[str | None, Any]:
     model = get_animal_model()
-    return {str(found.pk): found for chunk in chunks(wanted) for found in model.objects.filter(pk__in=chunk)}
+    return {str(pk): pk for chunk in chunks(wanted) for (pk,) in model.objects.filter(pk__in=chunk).values_list("pk")}
 
 
-def _archives(names: Iterable[str]) -> dict[str, Any]:
-    return {found.name: found for chunk in chunks(set(names)) for found in Archive.objects.filter(name__in=chunk)}
+def _archives(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for chunk in chunks(set(names)):
+        yield from Archive.objects.filter(name__in=chunk).order_by().values_list("name", "pk")
 
 
 def _used_keys(places: Iterable[Place]) -> set[tuple[str, str]]:
@@ -236,25 +273,29 @@ def locate(items: Sequence[Any]) -> Located:
 
 def _locate(checked: Sequence[tuple[str, Place] | Errors]) -> Located:
     wanted = [one for one in checked if isinstance(one, tuple)]
-    archives = _archives(place.archive for _, place in wanted)
-    resources = {
-        name: id_
+    archives = {
+        found.name: found
+        for chunk in chunks({place.archive for _, place in wanted})
+        for found in Archive.objects.filter(name__in=chunk)
+    }
+    names = {
+        name
         for chunk in chunks({name for name, _ in wanted})
-        for id_, name in Resource.objects.filter(name__in=chunk).order_by().values_list("id", "name")
+        for name in Resource.objects.filter(name__in=chunk).order_by().values_list("name", flat=True)
     }
     there = {
         (resource, archive): key
-        for chunk in chunks(resources.values())
-        for resource, archive, key in Location.objects.filter(resource_id__in=chunk)
+        for chunk in chunks(names)
+        for resource, archive, key in Location.objects.filter(resource__name__in=chunk)
         .order_by()
         .values_list("resource__name", "archive__name", "key")
     }
     keys = _used_keys(place for _, place in wanted)
-    new: list[Any] = []
+    new: list[tuple[int, str | None, str | None]] = []
 
     def decide(name: str, place: Place) -> dict[str, Any]:
         errors: Errors = {}
-        if name not in resources:
+        if name not in names:
             errors["resource_name"] = [f"no such resource '{name}'"]
         if place.archive not in archives:
             errors["archive_name"] = [f"no such archive '{place.archive}'"]
@@ -267,13 +308,13 @@ def _locate(checked: Sequence[tuple[str, Place] | Errors]) -> Located:
             errors["key"] = ["another resource in this archive already has this key"]
         if errors:
             return refused(errors)
-        new.append(Location(resource_id=resources[name], archive=archives[place.archive], key=place.key))
+        new.append((archives[place.archive].pk, place.key, name))
         there[pair] = place.key
         if place.key is not None:
             keys.add((place.archive, place.key))
         return {"status": "created"}
 
     results = [decide(*one) if isinstance(one, tuple) else refused(one) for one in checked]
-    Location.objects.bulk_create(sorted(new, key=lambda location: location.resource_id))
+    _insert_locations(sorted(new, key=lambda place: str(place[2])))
     shown = {name: {"scheme": archive.scheme, "root": archive.root} for name, archive in archives.items()}
     return Located(results, shown)
