@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -153,7 +154,9 @@ def deposit(
     """
     from aind_pipelines.archive.layout import Archive
 
-    named = [*files, *(Path(line.rstrip("\n")) for line in sys.stdin if line.strip())] if from_stdin else list(files)
+    named = [str(file) for file in files]
+    if from_stdin:
+        named += [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not named:
         raise click.UsageError("name at least one file to deposit")
     with _archive_errors():
@@ -167,15 +170,16 @@ def deposit(
         with _client(target.config.registry) as registry:
             if dtype not in {known.name for known in registry.dtypes()}:
                 fail(f"{dtype!r} is no registered data type; see `aind-pipelines archive dtype list`")
-            items = list(_items(named, dtype, _metadata(metadata), target, copy))
-            outcomes = _look(registry, target, items) if dry_run else _deposit(registry, target, items, threads)
+            items = _items(map(Path, named), dtype, _metadata(metadata), target, copy)
+            outcomes = _look(registry, target, list(items)) if dry_run else _deposit(registry, target, items, threads)
             failed = False
             printed = []
             for row in outcomes:
                 failed = failed or "error" in row
                 if json_out:
                     click.echo(json.dumps(row))
-                printed.append(row)
+                else:
+                    printed.append(row)
             if not json_out:
                 _print(printed)
     if failed:
@@ -183,17 +187,28 @@ def deposit(
 
 
 def _deposit(
-    registry: RegistryClient, target: Archive, items: list[tuple[Path, DepositItem | str]], threads: int
+    registry: RegistryClient, target: Archive, items: Iterable[tuple[Path, DepositItem | str]], threads: int
 ) -> Iterator[dict[str, Any]]:
+    """A row per file, in order; of many files only those under way are held in memory."""
     from aind_pipelines.archive.deposit import deposit as run
 
-    results = run(target, registry, [item for _, item in items if not isinstance(item, str)], threads=threads)
-    for file, item in items:
-        if isinstance(item, str):
-            click.echo(f"{file}: {item}", err=True)
-            yield {"source": str(file), "error": item}
-            continue
-        result = next(results)
+    waiting: deque[tuple[Path, str | None]] = deque()
+
+    def accepted() -> Iterator[DepositItem]:
+        for file, item in items:
+            waiting.append((file, item if isinstance(item, str) else None))
+            if not isinstance(item, str):
+                yield item
+
+    def not_accepted() -> Iterator[dict[str, Any]]:
+        while waiting and (problem := waiting[0][1]) is not None:
+            file, _ = waiting.popleft()
+            click.echo(f"{file}: {problem}", err=True)
+            yield {"source": str(file), "error": problem}
+
+    for result in run(target, registry, accepted(), threads=threads):
+        yield from not_accepted()
+        file, _ = waiting.popleft()
         row: dict[str, Any] = {"source": str(file), "id": result.id}
         if result.status == "refused":
             click.echo(f"{file}: {result.reason}", err=True)
@@ -204,6 +219,7 @@ def _deposit(
                 click.echo(f"{file}: {result.reason}", err=True)
                 row["note"] = result.reason
         yield row
+    yield from not_accepted()
 
 
 def _look(
