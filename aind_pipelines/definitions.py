@@ -13,7 +13,7 @@ from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 from aind_pipelines.resources.s3 import S3Resource
-from aind_pipelines.sensors.archives import archive_partitions
+from aind_pipelines.sensors.archives import archive_partitions, inbox_files
 from aind_pipelines.sensors.metadata import docdb_changes
 
 
@@ -40,7 +40,7 @@ def build_defs(
         asset_checks=checks.ALL,
         jobs=[*jobs.FLOW, jobs.follow_docdb],
         schedules=[schedules.docdb_manifest(manifest_cron)],
-        sensors=[archive_partitions, docdb_changes],
+        sensors=[archive_partitions, docdb_changes, inbox_files],
         resources=resources | dict(overrides or {}),
         # A run's steps wait for other systems far more than they compute, and a process per step costs seconds.
         executor=dg.in_process_executor,

@@ -12,8 +12,13 @@ ingest = dg.define_asset_job(
 )
 sessions = dg.define_asset_job(
     "sessions",
-    dg.AssetSelection.assets("session_assets", "session_deposits"),
+    dg.AssetSelection.assets("session_assets", "deposited_resources"),
     description="Session assets and their deposits, by month of the session.",
+)
+deposit_inboxes = dg.define_asset_job(
+    "deposit_inboxes",
+    dg.AssetSelection.assets("inbox_deposits"),
+    description="What is ready in the inboxes of one archive.",
 )
 check_archives = dg.define_asset_job(
     "check_archives",
@@ -28,4 +33,4 @@ follow_docdb = dg.define_asset_job(
     description="Records and the analysts' tables alone: what a change in DocDB leads to.",
 )
 
-FLOW = (ingest, sessions, check_archives, report)
+FLOW = (ingest, sessions, deposit_inboxes, check_archives, report)

@@ -21,9 +21,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 POLICY_FILE = "aind-pipelines.toml"
 NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
@@ -266,6 +266,10 @@ class _PolicyModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _PathPolicy(_PolicyModel):
+    path: Path
+
+
 class DocDBSource(_PolicyModel):
     """One generation of records in DocDB."""
 
@@ -319,17 +323,54 @@ class S3Policy(_PolicyModel):
     )
 
 
-class ArchivePolicy(_PolicyModel):
+class ArchivePolicy(_PathPolicy):
     """One neurobank archive on a file system that this deployment can reach."""
 
-    path: Path
+
+RAW = "raw"
+"""The role of a session's raw asset; a derived asset's role is its process, e.g. ``sorted``."""
+
+
+class DepositRule(_PolicyModel):
+    """Where the assets of one role go."""
+
+    archive: str = Field(default="live", description="registered name of the archive")
+    dtype: str = Field(description="data type they are registered with")
 
 
 class DepositPolicy(_PolicyModel):
-    """Which asset of a session goes to which archive, and under which data type."""
+    """Which assets of a session go to which archive, and under which data type: the raw one, and others by process."""
 
-    archive: str = "live"
-    dtype: str = "session-raw"
+    archive: str = Field(default="live", description="registered name of the archive of raw assets")
+    dtype: str = Field(default="session-raw", description="data type of raw assets")
+    derived: dict[str, DepositRule] = Field(
+        default_factory=dict, description="where derived assets go, by process; others are not deposited"
+    )
+
+    def rules(self) -> dict[str, DepositRule]:
+        """Where the assets of each role go."""
+        return {RAW: DepositRule(archive=self.archive, dtype=self.dtype), **self.derived}
+
+    def archives(self) -> list[str]:
+        """The archives that assets go to."""
+        return sorted({rule.archive for rule in self.rules().values()})
+
+
+class InboxPolicy(_PathPolicy):
+    """A directory whose files, once ready, are moved into an archive."""
+
+    archive: str = Field(description="registered name of the archive they go to")
+    dtype: str = Field(description="data type they are registered with")
+    metadata: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="registered with each of them"
+    )
+    ready_marker: str | None = Field(
+        default=None,
+        min_length=2,
+        description="NAME is ready when NAME with this suffix lies beside it, e.g. .ready; default: when it is quiet",
+    )
+    quiet_seconds: float = Field(default=300.0, ge=0, description="without marker: unchanged for so long is ready")
+    forgotten_hours: float = Field(default=24.0, gt=0, description="what is not ready after so long is a finding")
 
 
 class Policy(_PolicyModel):
@@ -340,6 +381,22 @@ class Policy(_PolicyModel):
     s3: S3Policy = S3Policy()
     archives: dict[str, ArchivePolicy] = Field(default_factory=dict, description="archives by registered name")
     deposits: DepositPolicy = DepositPolicy()
+    inboxes: dict[str, InboxPolicy] = Field(default_factory=dict, description="inboxes by a name of their own")
+
+    @model_validator(mode="after")
+    def _files_go_to_archives_that_are_named(self) -> Self:
+        for rule in self.deposits.derived.values():
+            self.archive(rule.archive)
+        paths: dict[Path, str] = {}
+        for name, inbox in self.inboxes.items():
+            self.archive(inbox.archive)
+            if (other := paths.setdefault(inbox.path, name)) != name:
+                raise SettingsError(f"The inboxes {other!r} and {name!r} are the same directory, {inbox.path}.")
+        return self
+
+    def inboxes_of(self, archive: str) -> dict[str, InboxPolicy]:
+        """The inboxes whose files go to `archive`, by name."""
+        return {name: inbox for name, inbox in self.inboxes.items() if inbox.archive == archive}
 
     def archive(self, name: str) -> ArchivePolicy:
         """The archive registered as `name`. Raises SettingsError when the policy names no such archive."""
@@ -365,7 +422,7 @@ def load_policy(path: Path | None = None) -> Policy:
     """Read and validate the policy file; without one, the defaults.
 
     Args:
-        path: The file; None finds it as `policy_path` does. Relative archive paths are relative to the file.
+        path: The file; None finds it as `policy_path` does. Relative paths in it are relative to the file.
 
     Raises:
         SettingsError: The file is missing, is no TOML, or holds a value that cannot be used.
@@ -385,15 +442,20 @@ def load_policy(path: Path | None = None) -> Policy:
         policy = Policy.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            ": ".join(filter(None, (".".join(str(part) for part in problem["loc"]), problem["msg"])))
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"The policy file {path} cannot be used: {problems}") from None
-    archives = {
-        name: ArchivePolicy(path=(path.parent / archive.path.expanduser()).resolve())
-        for name, archive in policy.archives.items()
-    }
-    return policy.model_copy(update={"archives": archives})
+
+    def beside_the_file(named: Mapping[str, _PathPolicy]) -> dict[str, _PathPolicy]:
+        return {
+            name: each.model_copy(update={"path": (path.parent / each.path.expanduser()).resolve()})
+            for name, each in named.items()
+        }
+
+    return policy.model_copy(
+        update={"archives": beside_the_file(policy.archives), "inboxes": beside_the_file(policy.inboxes)}
+    )
 
 
 def secret_values(settings: Settings) -> Iterator[str]:

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import sys
 
-from django.urls import include, path
-
 from aind_pipelines.services.registry.site import *  # noqa: F403
 from aind_pipelines.services.registry.site import INSTALLED_APPS as _APPS
 
-ROOT_URLCONF = "aind_pipelines_tests.plain_registry"
+ROOT_URLCONF = "aind_pipelines_tests.plain_registry_urls"
 INSTALLED_APPS = [app for app in _APPS if not app.startswith("aind_pipelines")]
-
-urlpatterns = [path("neurobank/", include("nbank_registry.urls"))]
 
 if __name__ == "__main__":
     from aind_pipelines.services.registry import __main__ as program
     from aind_pipelines.services.registry import server
 
-    server.SETTINGS_MODULE = ROOT_URLCONF
+    server.SETTINGS_MODULE = "aind_pipelines_tests.plain_registry"
     sys.exit(program.main())

@@ -130,13 +130,13 @@ def debian_postgres_url() -> Iterator[URL]:
 
 
 @contextlib.contextmanager
-def new_database(server: URL, *, template: str = "template0") -> Iterator[URL]:
-    """A database of its own on `server`, dropped at the end."""
+def new_database(server: URL, *, template: str = "template0", options: str = "") -> Iterator[URL]:
+    """A database of its own on `server`, made with `options`, dropped at the end."""
     name = f"test_{secrets.token_hex(6)}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     try:
         with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} {options}"))
         yield server.set(database=name)
     finally:
         with admin.connect() as connection:

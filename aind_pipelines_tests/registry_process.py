@@ -93,16 +93,15 @@ def running_registry(
     prepare = [sys.executable, "-c", _PREPARE.format(settings=settings)]
     subprocess.run(prepare, env=registry_environment(database), cwd=_ROOT, check=True)
     port = free_port()
-    process = start(database, port, program)
+    running = RegistryProcess(f"http://127.0.0.1:{port}/neurobank/", start(database, port, program), database)
     try:
-        running = RegistryProcess(f"http://127.0.0.1:{port}/neurobank/", process, database)
         if not empty:
             with running.client() as client:
                 client.add_dtype("session-raw", "application/x-session")
         yield running
-    finally:
-        process.terminate()
-        process.wait(10)
+    finally:  # a test may have put another process in the place of the first
+        running.process.terminate()
+        running.process.wait(10)
 
 
 @pytest.fixture(scope="session")

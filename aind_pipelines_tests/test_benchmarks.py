@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from aind_pipelines_tests.hostile import plant, started_by_the_callers_python
 
@@ -43,3 +46,37 @@ def test_nothing_of_the_callers_reaches_what_a_benchmark_starts(tmp_path: Path) 
     environment, path = json.loads(seen.read_text())
     assert [name for name, value in hostile.items() if name != "PATH" and environment.get(name) == value] == []
     assert hostile["PYTHONPATH"] not in path
+
+
+_LONG = """
+import sys, time
+sys.path.insert(0, {root!r})
+sys.argv = ["benchmarks", "lab"]
+import benchmarks.__main__ as command, benchmarks.lab as lab
+
+def measure():
+    try:
+        print("under way", flush=True)
+        time.sleep(60)
+    finally:
+        print("stopped what was started", flush=True)
+
+lab.measure = measure
+raise SystemExit(command.main())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_benchmark_that_is_told_to_end_stops_what_it_started(number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LONG.format(root=str(ROOT))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "under way\n"
+        process.send_signal(number)
+        assert process.stdout.read() == "stopped what was started\n"
+    assert process.returncode == code

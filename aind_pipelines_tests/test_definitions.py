@@ -32,7 +32,7 @@ def test_every_stage_but_the_report_and_the_indexes_has_a_check() -> None:
         "data_assets",
         "subjects",
         "subject_answers",
-        "session_deposits",
+        "deposited_resources",
         "archive_fixity",
     }
 

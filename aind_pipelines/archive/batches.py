@@ -26,6 +26,7 @@ from aind_pipelines.archive.journal import Entry, Fact, FactIndex, Journal
 from aind_pipelines.archive.layout import Archive, entry_name, id_stub
 from aind_pipelines.clients.errors import AccessRefused, ServiceError
 from aind_pipelines.clients.registry import RegistryClient, Resource
+from aind_pipelines.clients.registry.records import BATCH_FIND
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class DepositResult:
         sha1: neurobank's digest, hex.
         blake3: Second digest, hex; None for what another program deposited.
         source: Where the item said it comes from.
+        fingerprint: State of the source when it was deposited (see `Listing`); empty when it is not known.
+        may_succeed_later: Whether the refusal was about this moment: a source that changed or vanished, a deposit of
+            the same identifier under way, a full disk.
     """
 
     id: str
@@ -84,10 +88,15 @@ class DepositResult:
     sha1: str | None
     blake3: str | None
     source: str
+    fingerprint: str = ""
+    may_succeed_later: bool = False
 
 
-def refused(item: DepositItem, reason: str) -> DepositResult:
-    """The result of an item that cannot be deposited."""
+_OF_THIS_MOMENT = frozenset({"changed", "missing"})
+
+
+def refused(item: DepositItem, reason: str, *, later: bool = False) -> DepositResult:
+    """The result of an item that cannot be deposited; `later`: not now."""
     return DepositResult(
         id=item.id,
         status="refused",
@@ -99,6 +108,7 @@ def refused(item: DepositItem, reason: str) -> DepositResult:
         sha1=None,
         blake3=None,
         source=item.source.uri,
+        may_succeed_later=later,
     )
 
 
@@ -114,6 +124,7 @@ def _result(item: DepositItem, status: Status, reason: str, fact: Fact) -> Depos
         sha1=fact.sha1,
         blake3=fact.blake3,
         source=item.source.uri,
+        fingerprint=fact.fingerprint if fact.source == item.source.uri else "",
     )
 
 
@@ -162,6 +173,7 @@ class Batches:
         self.archive = archive
         self.registry = registry
         self.archive_name = archive.name_in(registry)
+        self.registering = threading.Lock()  # on SQLite, writers that meet wait for each other by polling
         self._journals = _Journals(archive)
         self._mutex = threading.Lock()
         self._facts: FactIndex | None = None
@@ -252,7 +264,9 @@ class _Batch:
             elif time.monotonic() > deadline:
                 for number in left:
                     id_ = self.items[number].id
-                    self._refuse(number, f"another process is depositing {id_} now; deposit again when it has ended")
+                    self.refuse(
+                        number, f"another process is depositing {id_} now; deposit again when it has ended", later=True
+                    )
                 return
 
     def find(self, known: Mapping[str, Resource]) -> dict[int, DepositResult]:
@@ -261,12 +275,13 @@ class _Batch:
             try:
                 check_id(item.id)
             except InvalidId as problem:
-                self._refuse(number, str(problem))
+                self.refuse(number, str(problem))
         self._find_deposited(range(len(self.items)), known)
         return self._results
 
-    def _refuse(self, number: int, reason: str) -> None:
-        self._results[number] = refused(self.items[number], reason)
+    def refuse(self, number: int, reason: str, *, later: bool = False) -> None:
+        """The item is refused, and nothing of it is left."""
+        self._results[number] = refused(self.items[number], reason, later=later)
 
     # --- what is there ---
 
@@ -298,7 +313,7 @@ class _Batch:
             item = self.items[number]
             paths = [self.archive.relative(self.archive.stub_path(item.id) / name) for name in sorted(names)]
             if len(paths) > 1:
-                self._refuse(number, f"{item.id} is registered here, but ambiguous: {', '.join(paths)}")
+                self.refuse(number, f"{item.id} is registered here, but ambiguous: {', '.join(paths)}")
             else:
                 self._results[number] = self._already_there(item, record, paths[0])
 
@@ -360,15 +375,15 @@ class _Batch:
             item = self.items[number]
             if names := entries.get(item.id):
                 path = self.archive.relative(self.archive.stub_path(item.id) / names[0])
-                self._refuse(
-                    number, f"{path} lies in the archive without being registered there; run an archive check"
-                )
+                self.refuse(number, f"{path} lies in the archive without being registered there; run an archive check")
                 continue
             try:
                 self.paths[number] = self._final_path(item)
                 listings[number] = self._look(item)
-            except (SourceRefused, steps.Refused) as problem:
-                self._refuse(number, str(problem))
+            except SourceRefused as problem:
+                self.refuse(number, str(problem), later=problem.reason in _OF_THIS_MOMENT)
+            except steps.Refused as problem:
+                self.refuse(number, str(problem))
         self._refuse_what_has_no_room(listings)
         if not listings:
             return []
@@ -381,7 +396,9 @@ class _Batch:
         for number, listing in list(listings.items()):
             if listing.size > free:
                 uri = self.items[number].source.uri
-                self._refuse(number, f"{uri} has {listing.size} bytes, more than the archive's file system has free")
+                self.refuse(
+                    number, f"{uri} has {listing.size} bytes, more than the archive's file system has free", later=True
+                )
                 del listings[number]
 
     def _look(self, item: DepositItem) -> Listing:
@@ -415,10 +432,6 @@ class _Batch:
         """The item is deposited."""
         assert entry.fact is not None
         self._results[number] = _result(self.items[number], "deposited", note, entry.fact)
-
-    def refuse(self, number: int, reason: str) -> None:
-        """The item is refused, and nothing of it is left."""
-        self._refuse(number, reason)
 
 
 class _Deposits:
@@ -470,12 +483,17 @@ class _Deposits:
             (entry, self.batch.items[number].source, self.listings[number]) for entry, number in self.numbers.items()
         ]
         unread = steps.stage(self.archive, self.journal, work)
-        self._drop({entry: str(refusal) for entry, refusal in unread.items()})
+        self._drop(
+            {entry: str(refusal) for entry, refusal in unread.items()},
+            later={entry for entry, refusal in unread.items() if refusal.reason in _OF_THIS_MOMENT},
+        )
         followers = self._decide()
         entries = [entry for entry in self._unfinished() if entry not in followers]
         self._drop(steps.publish(self.archive, entries))
         entries = [entry for entry in entries if not entry.finished]
-        self._drop(steps.register(self.registry, self.batch.shared.archive_name, entries, self.known))
+        with self.batch.shared.registering:
+            denied = steps.register(self.registry, self.batch.shared.archive_name, entries, self.known)
+        self._drop(denied)
         entries = [entry for entry in entries if not entry.finished]
         notes = steps.finish(self.archive, self.journal, entries)
         for entry in entries:
@@ -501,7 +519,7 @@ class _Deposits:
 
     def _registered_contents(self) -> dict[str, Resource]:
         """Who has these contents, where the registry can tell of all at once; else its refusals tell."""
-        if "batch-find" not in self.registry.capabilities():
+        if BATCH_FIND not in self.registry.capabilities():
             return {}
         new = [entry for entry in self._unfinished() if entry.intent.id not in self.known]
         return self.registry.find_by_sha1s([steps.sha1_of(entry) for entry in new])
@@ -522,11 +540,11 @@ class _Deposits:
     def _unfinished(self) -> list[Entry]:
         return [entry for entry in self.numbers if not entry.finished]
 
-    def _drop(self, reasons: Mapping[Entry, str]) -> None:
+    def _drop(self, reasons: Mapping[Entry, str], *, later: Collection[Entry] = ()) -> None:
         if reasons:
             steps.withdraw(self.archive, self.journal, reasons)
             for entry, reason in reasons.items():
-                self.batch.refuse(self.numbers[entry], reason)
+                self.batch.refuse(self.numbers[entry], reason, later=entry in later)
 
     def _take_back(self, entries: Iterable[Entry], reason: str) -> None:
         """Take out what there is; where that fails too, the next recovery does it."""

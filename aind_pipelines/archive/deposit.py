@@ -18,6 +18,7 @@ from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.recovery import recover
 from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient
+from aind_pipelines.clients.registry.records import BATCH_REGISTER
 
 __all__ = ["DepositItem", "DepositResult", "deposit"]
 
@@ -76,7 +77,7 @@ class _Group:
 
     def __init__(self, batches: Batches, pool: ThreadPoolExecutor, items: Sequence[DepositItem]) -> None:
         known = batches.registry.get_resources(item.id for item in items)
-        most = _BATCH_ITEMS if "batch-register" in batches.registry.capabilities() else _BATCH_ITEMS_PLAIN
+        most = _BATCH_ITEMS if BATCH_REGISTER in batches.registry.capabilities() else _BATCH_ITEMS_PLAIN
         self._found = batches.find_deposited(items, known)
         left = [number for number in range(len(items)) if number not in self._found]
         self._running: list[tuple[list[int], Future[list[DepositResult]]]] = []

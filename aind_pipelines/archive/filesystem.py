@@ -190,6 +190,8 @@ def _writes_direct(path: Path) -> bool:
 
 
 def _has_acl(path: Path) -> bool:
+    if not hasattr(os, "getxattr"):  # POSIX access control lists are extended attributes on Linux alone
+        return False
     try:
         os.getxattr(path, "system.posix_acl_access")
     except OSError as error:

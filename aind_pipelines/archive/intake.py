@@ -95,7 +95,8 @@ class Listing:
         from blake3 import blake3
 
         lines = [f"{member.relpath}\0{member.size}\0{member.version}" for member in self.members]
-        return str(blake3("\n".join(sorted([*lines, *self.empty_folders])).encode()).hexdigest())
+        text = "\n".join(sorted([*lines, *self.empty_folders]))
+        return str(blake3(text.encode(errors="surrogatepass")).hexdigest())  # a file's name need not be UTF-8
 
 
 class Source(Protocol):

@@ -93,6 +93,7 @@ class Fact:
         blake3: Second digest, hex.
         source: Where it was deposited from.
         deposited_at: ISO time, UTC.
+        fingerprint: The source's state when it was read, to see whether it changed since; empty when unknown.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Fact:
     blake3: str
     source: str
     deposited_at: str
+    fingerprint: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +128,7 @@ class Journal:
         self._path = path
         self._fd = fd
         self._mutex = threading.Lock()
-        self._broken = False
+        self._broken: str | None = None
         self.entries = entries
 
     @classmethod
@@ -242,15 +244,17 @@ class Journal:
 
     def _append(self, records: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
         line = json.dumps(records, ensure_ascii=True, separators=(",", ":")) + "\n"
-        if self._broken:
-            raise ArchiveWriteFailed(f"{self._path} could not be written before. The next deposit recovers.")
+        if self._broken is not None:
+            raise ArchiveWriteFailed(
+                f"The journal {self._path} could not be written before: {self._broken}. The next deposit recovers."
+            )
         try:
             fsops.write_all(self._fd, line.encode(), self._path)
             if durable:
                 fsops.fsync(self._fd, self._path)
         except OSError as error:
             # Nothing may follow a line that is cut short, or a page that the kernel dropped.
-            self._broken = True
+            self._broken = error.strerror or str(error)
             raise ArchiveWriteFailed(
                 f"The journal {self._path} cannot be written: {error.strerror}. Make room or repair the file system; "
                 "the next deposit recovers."
@@ -259,7 +263,7 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; when nothing is left to do, keep the facts and remove it."""
         try:
-            if not self._broken and all(entry.finished for entry in self.entries.values()):
+            if self._broken is None and all(entry.finished for entry in self.entries.values()):
                 self._settle()
         except OSError as error:
             raise ArchiveWriteFailed(
@@ -313,6 +317,7 @@ def _fact(entry: Entry, deposited_at: str) -> Fact:
         blake3=digests.blake3,
         source=intent.source,
         deposited_at=deposited_at,
+        fingerprint=intent.fingerprint,
     )
 
 
@@ -445,6 +450,7 @@ _FACT_FIELDS = tuple(field.name for field in fields(Fact))
 def _read_fact(line: bytes, place: str) -> Fact:
     try:
         record = cast("dict[str, Any]", json.loads(line))
-        return Fact(**{name: record[name] for name in _FACT_FIELDS})
+        # The fingerprint has not always been kept.
+        return Fact(**{"fingerprint": "", **{name: record[name] for name in _FACT_FIELDS if name in record}})
     except (ValueError, KeyError, TypeError) as error:
         raise JournalDamaged(f"{place} is no fact of a deposit ({error}).") from error

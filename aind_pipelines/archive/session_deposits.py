@@ -1,23 +1,24 @@
-"""Depositing the raw asset of each session: what the session tables say becomes resources of an archive."""
+"""Depositing the assets of sessions: what the session tables say becomes resources of an archive."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
-from aind_pipelines.archive.intake import S3Prefix
+from aind_pipelines.archive.dtypes import require_dtype
+from aind_pipelines.archive.intake import S3Prefix, SourceRefused
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.ledger import record_copies
-from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.s3 import parse_uri
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.settings import ArchivePolicy
+from aind_pipelines.settings import RAW, ArchivePolicy
 from aind_pipelines.tables.findings import record_findings
 from aind_pipelines.tables.schema import archive_copies, archive_findings, session_assets
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aind_pipelines.clients.registry import RegistryClient
 
 _LEDGER_BATCH = 200
+_LISTINGS_AT_ONCE = 8
 
 
 @dataclass
@@ -38,7 +40,7 @@ class SessionDeposits:
         already_there: Resources that were there before.
         refused: Sources that the archive refused; each is a finding.
         bytes: Bytes of content deposited.
-        held_by_month: Resources that the ledger holds now, for each of these months.
+        held_by_month: Resources of these roles that the ledger holds now, for each of these months.
         findings_by_code: Standing findings of these months.
     """
 
@@ -46,8 +48,27 @@ class SessionDeposits:
     already_there: int = 0
     refused: int = 0
     bytes: int = 0
-    held_by_month: dict[date, int] = field(default_factory=dict)
+    held_by_month: Counter[date] = field(default_factory=Counter)
     findings_by_code: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: SessionDeposits) -> None:
+        """Count what deposits of another role did as well."""
+        self.deposited += other.deposited
+        self.already_there += other.already_there
+        self.refused += other.refused
+        self.bytes += other.bytes
+        self.held_by_month.update(other.held_by_month)
+        self.findings_by_code.update(other.findings_by_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """An asset of a session that is to be deposited."""
+
+    name: str
+    month: date
+    uri: str
+    metadata: dict[str, str]
 
 
 def deposit_sessions(
@@ -58,85 +79,137 @@ def deposit_sessions(
     months: Sequence[date],
     *,
     dtype: str,
+    role: str = RAW,
     run_id: str | None = None,
 ) -> SessionDeposits:
-    """Deposit the raw asset of every session of `months` that has one, as a directory resource named like it.
+    """Deposit the assets of one role of every session of `months`, as directory resources named like them.
 
-    The source is kept. What is already in the archive is left alone.
+    The source is kept. What is already in the archive is left alone; a source that changed since is a finding, and so
+    is one that is gone.
+
+    Args:
+        engine: RDS.
+        policy: The archive.
+        registry: Its registry.
+        s3: Where the assets are.
+        months: First days of the months.
+        dtype: Data type to register them with.
+        role: ``raw``, or the process of derived assets.
+        run_id: Dagster run, if any.
 
     Raises:
         ServiceError: The registry, S3 or the database failed, or the registry does not know `dtype` (said before a
             byte is read). What was deposited until then stays, is in the ledger, and is found by the next run.
     """
     archive = Archive.open(policy.path)
-    known = registry.dtypes()
-    if dtype not in {entry.name for entry in known}:
-        names = ", ".join(sorted(entry.name for entry in known)) or "none"
-        raise ServiceError(
-            "registry",
-            f"the data type {dtype!r} is not registered (registered: {names}). Add it: "
-            f"aind-pipelines archive dtype add {dtype} application/x-directory",
-        )
+    require_dtype(registry, dtype)
     with engine.connect() as connection:
-        sessions = connection.execute(
-            select(session_assets)
-            .where(
-                session_assets.c.month.in_(months),
-                session_assets.c.raw_asset_name.is_not(None),
-                session_assets.c.raw_data_dir.is_not(None),
-            )
-            .order_by(session_assets.c.session_id)
-        ).all()
+        assets = _raw_assets(connection, months) if role == RAW else _derived_assets(connection, months, role)
     name = archive.name_in(registry)
-    by_id = {session.raw_asset_name: session for session in sessions}
     outcome = SessionDeposits()
-    refusals: dict[date, list[Finding]] = {month: [] for month in months}
-    for batch in _batches(deposit(archive, registry, _items(by_id.values(), s3, dtype)), _LEDGER_BATCH):
+    found: dict[date, list[Finding]] = {month: [] for month in months}
+    for batch in _batches(deposit(archive, registry, _items(assets.values(), s3, dtype)), _LEDGER_BATCH):
         with engine.begin() as connection:
             record_copies(
                 connection,
                 name,
                 batch,
-                metadata={result.id: _metadata(by_id[result.id]) for result in batch},
+                metadata={result.id: assets[result.id].metadata for result in batch},
                 run_id=run_id,
             )
         for result in batch:
             _count(outcome, result)
             if result.status == "refused":
-                refusals[by_id[result.id].month].append(
+                found[assets[result.id].month].append(
                     Finding("deposit_refused", f"{name}/{result.id}", message=result.reason)
                 )
+        for id_, message in _changed_since(batch, assets, s3):
+            found[assets[id_].month].append(Finding("source_changed", f"{name}/{id_}", message=message))
+    scope = "deposits" if role == RAW else f"deposits of {role}"
     with engine.begin() as connection:
-        for month, findings in refusals.items():
+        for month, findings in found.items():
             outcome.findings_by_code += record_findings(
-                connection, archive_findings, findings, scope=f"deposits {month:%Y-%m}", run_id=run_id
+                connection, archive_findings, findings, scope=f"{scope} {month:%Y-%m}", run_id=run_id
             )
-        held: Sequence[Any] = connection.execute(
-            select(session_assets.c.month, func.count(archive_copies.c.id))
-            .join_from(session_assets, archive_copies, archive_copies.c.session_id == session_assets.c.session_id)
-            .where(archive_copies.c.archive == name, session_assets.c.month.in_(months))
-            .group_by(session_assets.c.month)
-        ).all()
-        outcome.held_by_month = dict.fromkeys(months, 0) | dict(held)
+        held = connection.scalars(
+            select(archive_copies.c.id).where(
+                archive_copies.c.archive == name, archive_copies.c.id == func.any(list(assets))
+            )
+        )
+        outcome.held_by_month = Counter(dict.fromkeys(months, 0))
+        outcome.held_by_month.update(assets[id_].month for id_ in held)
     return outcome
 
 
-def _items(sessions: Iterable[Row[Any]], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
-    for session in sessions:
-        bucket, prefix = parse_uri(session.raw_data_dir)
+def _raw_assets(connection: Connection, months: Sequence[date]) -> dict[str, _Asset]:
+    """The raw assets of the months' sessions whose data is there, by name, in the order of the sessions."""
+    table = session_assets.c
+    sessions = connection.execute(
+        select(session_assets)
+        .where(table.month.in_(months), table.raw_asset_name.is_not(None), table.raw_data_dir.is_not(None))
+        .order_by(table.session_id)
+    )
+    return {
+        row.raw_asset_name: _asset(row.raw_asset_name, row, row.raw_data_dir, row.raw_record_id) for row in sessions
+    }
+
+
+def _derived_assets(connection: Connection, months: Sequence[date], process: str) -> dict[str, _Asset]:
+    """The derived assets of one process whose location is known, by name, in the order of the sessions."""
+    table = session_assets.c
+    sessions = connection.execute(select(session_assets).where(table.month.in_(months)).order_by(table.session_id))
+    return {
+        entry["name"]: _asset(entry["name"], row, entry["location"], None)
+        for row in sessions
+        for entry in row.derived
+        if entry["process"] == process and (entry["location"] or "").startswith("s3://")
+    }
+
+
+def _asset(name: str, session: Row[Any], uri: str, record_id: str | None) -> _Asset:
+    """An asset with what the registry keeps of it: where it came from and what it belongs to."""
+    metadata = {"session_id": session.session_id, "source": uri}
+    return _Asset(name, session.month, uri, metadata if record_id is None else metadata | {"record_id": record_id})
+
+
+def _changed_since(
+    results: Iterable[DepositResult], assets: Mapping[str, _Asset], s3: S3Client
+) -> Iterator[tuple[str, str]]:
+    """Of what was in the archive before: whose source is no longer what was deposited, and what to say of it.
+
+    Costs a listing of the source; nothing is read.
+    """
+
+    def changed(result: DepositResult) -> str | None:
+        uri = assets[result.id].uri
+        try:
+            if _source(uri, s3).scan().fingerprint == result.fingerprint:
+                return None
+        except SourceRefused as problem:
+            return f"{problem} The copy in the archive stays as it was deposited."
+        return f"{uri} is no longer what was deposited. The copy in the archive stays as it was deposited."
+
+    known = [result for result in results if result.status == "already_there" and result.fingerprint]
+    with ThreadPoolExecutor(_LISTINGS_AT_ONCE, thread_name_prefix="listing") as pool:
+        for result, message in zip(known, pool.map(changed, known), strict=True):
+            if message is not None:
+                yield result.id, message
+
+
+def _source(uri: str, s3: S3Client) -> S3Prefix:
+    bucket, prefix = parse_uri(uri)
+    return S3Prefix(bucket=bucket, prefix=prefix, client=s3)
+
+
+def _items(assets: Iterable[_Asset], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
+    for asset in assets:
         yield DepositItem(
-            id=session.raw_asset_name,
-            source=S3Prefix(bucket=bucket, prefix=prefix, client=s3),
+            id=asset.name,
+            source=_source(asset.uri, s3),
             dtype=dtype,
-            metadata=_metadata(session),
+            metadata=asset.metadata,
             keep_source=True,
         )
-
-
-def _metadata(session: Row[Any]) -> dict[str, str]:
-    """What the registry keeps with the resource: where it came from and what it belongs to."""
-    metadata = {"session_id": session.session_id, "source": session.raw_data_dir}
-    return metadata if session.raw_record_id is None else metadata | {"record_id": session.raw_record_id}
 
 
 def _count(outcome: SessionDeposits, result: DepositResult) -> None:

@@ -20,7 +20,8 @@ ALL: list[dg.AssetsDefinition | dg.AssetSpec] = [
     indexes.code_ocean_index,
     indexes.s3_index,
     sessions.session_assets,
-    archives.session_deposits,
+    archives.deposited_resources,
+    archives.inbox_deposits,
     archives.archive_fixity,
     report.flow_report,
 ]

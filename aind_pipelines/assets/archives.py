@@ -1,7 +1,7 @@
 """Deposits into neurobank archives, and the check of every byte in them."""
 
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -22,46 +22,102 @@ from aind_pipelines.resources.s3 import S3Resource
     kinds={"neurobank"},
     pool="archive",
 )
-def session_deposits(
+def deposited_resources(
     context: dg.AssetExecutionContext,
     s3: S3Resource,
     registry: RegistryResource,
     rds: RDSResource,
     policy: PolicyResource,
 ) -> dg.MaterializeResult:
-    """Each session's raw asset as one directory resource: hashed while it is copied, durable, then registered.
+    """Each session's assets, each as one directory resource: hashed while copied, durable, then registered.
 
-    The identifier is the asset's name. What is already there is reported and left alone; what the archive refuses is
-    a finding, and the source is always kept.
+    The policy says which roles go where: the raw asset, and derived ones by process. The identifier is the asset's
+    name. What is already there is reported and left alone; what the archive refuses is a finding, and the source is
+    always kept.
     """
-    from aind_pipelines.archive.session_deposits import deposit_sessions
+    from aind_pipelines.archive.session_deposits import SessionDeposits, deposit_sessions
 
     rules = policy.load()
-    with rds.engine() as engine:
-        result = deposit_sessions(
-            engine,
-            rules.archive(rules.deposits.archive),
-            registry.client(),
-            s3.client(),
-            months_of(context),
-            dtype=rules.deposits.dtype,
-            run_id=context.run.run_id,
-        )
-    context.log.info(
-        f"{result.deposited} deposited ({result.bytes} bytes), {result.already_there} already there, "
-        f"{result.refused} refused"
-    )
-    for month, held in result.held_by_month.items():
+    done = SessionDeposits()
+    with rds.engine() as engine, registry.client() as client:
+        for role, rule in rules.deposits.rules().items():
+            result = deposit_sessions(
+                engine,
+                rules.archive(rule.archive),
+                client,
+                s3.client(),
+                months_of(context),
+                dtype=rule.dtype,
+                role=role,
+                run_id=context.run.run_id,
+            )
+            context.log.info(
+                f"{role} assets: {result.deposited} deposited ({result.bytes} bytes), "
+                f"{result.already_there} already there, {result.refused} refused"
+            )
+            done.add(result)
+        links: dict[str, Any] = {
+            f"in {name}": dg.MetadataValue.url(client.archive_url(name)) for name in rules.deposits.archives()
+        }
+    for month, held in done.held_by_month.items():
         context.add_asset_metadata({"dagster/row_count": held}, partition_key=month.isoformat())
     return dg.MaterializeResult(
         metadata=outcome(
             rows=None,
-            changed=result.deposited,
-            findings=result.findings_by_code,
-            bytes_read=result.bytes,
-            already_there=result.already_there,
-            refused=result.refused,
+            changed=done.deposited,
+            findings=done.findings_by_code,
+            bytes_read=done.bytes,
+            already_there=done.already_there,
+            refused=done.refused,
             months_in_this_run=len(context.partition_keys),
+            **links,
+        )
+    )
+
+
+@dg.asset(
+    partitions_def=archives,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+    group_name="archives",
+    kinds={"neurobank"},
+    pool="archive",
+)
+def inbox_deposits(
+    context: dg.AssetExecutionContext, registry: RegistryResource, rds: RDSResource, policy: PolicyResource
+) -> dg.MaterializeResult:
+    """What is ready in the inboxes of one archive, moved into it.
+
+    Each file or directory is one resource, named like it; the inbox says its data type. What the archive refuses is
+    moved to the inbox's `rejected` beside the reason, and is a finding until a person takes it from there.
+    """
+    from aind_pipelines.archive.inbox import deposit_inbox
+    from aind_pipelines.archive.layout import Archive
+
+    rules = policy.load()
+    findings: Counter[str] = Counter()
+    deposited = rejected = waiting = read = 0
+    inboxes = rules.inboxes_of(context.partition_key)
+    with rds.engine() as engine:
+        for name, inbox in inboxes.items():
+            archive = Archive.open(rules.archive(inbox.archive).path)
+            result = deposit_inbox(engine, name, inbox, archive, registry.client(), run_id=context.run.run_id)
+            context.log.info(
+                f"{name}: {result.deposited} deposited, {result.rejected} rejected, {result.waiting} wait"
+            )
+            deposited += result.deposited
+            rejected += result.rejected
+            waiting += result.waiting
+            read += result.bytes
+            findings += result.findings
+    return dg.MaterializeResult(
+        metadata=outcome(
+            rows=None,
+            changed=deposited,
+            findings=findings,
+            bytes_read=read,
+            inboxes=len(inboxes),
+            rejected=rejected,
+            waiting=waiting,
         )
     )
 
@@ -73,7 +129,7 @@ class FixityConfig(dg.Config):
 
 
 @dg.asset(
-    deps=[dg.AssetDep(session_deposits, partition_mapping=dg.AllPartitionMapping())],
+    deps=[dg.AssetDep(deposited_resources, partition_mapping=dg.AllPartitionMapping()), inbox_deposits],
     partitions_def=archives,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
     group_name="archives",

@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from aind_pipelines.assets.archives import archive_fixity, session_deposits
+from aind_pipelines.assets.archives import archive_fixity, deposited_resources
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 
 
-@dg.asset_check(asset=session_deposits, blocking=True, pool="archive")
+@dg.asset_check(asset=deposited_resources, blocking=True, pool="archive")
 def every_deposit_is_registered(
     rds: RDSResource, registry: RegistryResource, policy: PolicyResource
 ) -> dg.AssetCheckResult:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.settings import (
+    InboxPolicy,
     LoadedSettings,
     Policy,
     Settings,
@@ -101,6 +102,10 @@ def connections() -> list[Connection]:
     looks += [
         (f"archive {name}", True, f"[archives.{name}] in the policy file", partial(_archive, rule.path))
         for name, rule in policy.archives.items()
+    ]
+    looks += [
+        (f"inbox {name}", True, f"[inboxes.{name}] in the policy file", partial(_inbox, inbox))
+        for name, inbox in policy.inboxes.items()
     ]
     # At once, because each that cannot be reached is tried for a while.
     with ThreadPoolExecutor(len(looks)) as pool:
@@ -220,4 +225,18 @@ def _registry() -> str:
 def _archive(path: Path) -> str:
     from aind_pipelines.archive.layout import Archive
 
-    return f"{Archive.open(path).path}"
+    archive = Archive.open(path)
+    try:
+        tried = archive.probe_filesystem()
+    except PermissionError:
+        return f"{archive.path}; its file system was not tried, as you may not write there"
+    return " ".join([f"{archive.path} on {tried.type}.", *tried.promises])
+
+
+def _inbox(inbox: InboxPolicy) -> str:
+    from aind_pipelines.archive.inbox import look
+
+    found = list(look(inbox))
+    return (
+        f"{inbox.path}: {sum(each.ready for each in found):,} ready, {sum(not each.ready for each in found):,} waiting"
+    )

@@ -48,6 +48,7 @@ _KNOWN_ENTRIES = frozenset(
         "archives",
         "dagster",
         "data",
+        "inbox",
         "lab.json",
         "lock",
         "logs",
@@ -292,6 +293,11 @@ class LabHome:
         return self.root / "archives"
 
     @property
+    def inbox_dir(self) -> Path:
+        """Files that are to be deposited are put here."""
+        return self.root / "inbox"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's home, with its ``dagster.yaml``."""
         return self.root / "dagster"
@@ -405,6 +411,7 @@ class LabHome:
             for folder in (
                 self.seed_dir,
                 self.archives_dir,
+                self.inbox_dir,
                 self.dagster_home,
                 self.logs_dir,
                 *(self.data(service) for service in SERVICES),

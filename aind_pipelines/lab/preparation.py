@@ -185,12 +185,15 @@ def _yaml(content: object) -> str:
 
 
 def policy_toml(home: LabHome) -> str:
-    """The lab's policy: one archive in its home, and the buckets that the seed fills."""
+    """The lab's policy: one archive and one inbox in its home, and the buckets that the seed fills."""
     buckets = "".join(f"    {json.dumps(bucket)},\n" for bucket in Policy().s3.buckets)
     archive = (home.archives_dir / "live").relative_to(home.root)
+    inbox = home.inbox_dir.relative_to(home.root)
     return (
         "# The lab's policy. Written by `aind-pipelines lab up` when it is missing; change it as you like.\n\n"
         f"[archives.live]\npath = {json.dumps(archive.as_posix())}\n\n"
+        f'[inboxes.files]\npath = {json.dumps(inbox.as_posix())}\narchive = "live"\ndtype = "session-metadata"\n'
+        "quiet_seconds = 10\n\n"
         f"[s3]\nbuckets = [\n{buckets}]\n"
     )
 

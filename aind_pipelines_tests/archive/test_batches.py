@@ -60,7 +60,7 @@ def test_many_small_files_cost_few_syncs_and_one_registration(tmp_path, archive,
 def test_a_refusal_within_a_batch_leaves_the_others_untouched(tmp_path, archive, registry, unique):
     items = made(tmp_path / "in", unique, 12, keep=False)
     Path(items[1].source.uri).unlink()
-    registry.register(items[2].id, "9" * 40, "session-raw", None)
+    registry.register(items[2].id, "5" * 40, "session-raw", None)
     first = made(tmp_path / "first", f"{unique}first", 1)[0]
     Path(items[3].source.uri).write_bytes(Path(first.source.uri).read_bytes())
     assert [result.status for result in deposit(archive, registry, [first])] == ["deposited"]

@@ -146,6 +146,62 @@ def test_each_session_is_one_resource_that_says_where_it_came_from(house: House)
     assert (again.deposited, again.already_there, again.bytes) == (0, SESSIONS, 0)
 
 
+def test_a_source_that_changed_after_its_deposit_is_a_finding_and_no_second_deposit(house: House) -> None:
+    house.deposit()
+    same_size, gone, untouched = house.names[:3]
+    before = house.registry.get_resources(house.names)
+    house.s3.put_object(Bucket=BUCKET, Key=f"{same_size}/ecephys/data", Body=b"x" * len(f"{same_size}/ecephys/data"))
+    for folder in ("behavior", "ecephys"):
+        house.s3.delete_object(Bucket=BUCKET, Key=f"{gone}/{folder}/data")
+    again = house.deposit()
+    assert (again.deposited, again.already_there, again.refused) == (0, SESSIONS, 0)
+    assert again.findings_by_code == {"source_changed": 2}
+    assert house.registry.get_resources(house.names) == before
+    assert check(house.archive, house.registry).findings == []
+    with house.engine.connect() as connection:
+        told = {row.key.partition("/")[2]: row.message for row in connection.execute(select(archive_findings))}
+    assert "is no longer what was deposited" in told[same_size]
+    assert "holds no objects" in told[gone]
+    assert untouched not in told
+    house.s3.put_object(Bucket=BUCKET, Key=f"{same_size}/ecephys/data", Body=f"{same_size}/ecephys/data".encode())
+    assert house.deposit().findings_by_code == {"source_changed": 1}
+
+
+def test_derived_assets_of_a_process_go_where_their_rule_says(house: House) -> None:
+    house.deposit()
+    session = house.names[0]
+    derived = [
+        {"name": f"{session}_{process}_2024-04-0{day}_10-00-00", "process": process, "location": location}
+        for day, process, location in (
+            (1, "sorted", f"s3://{BUCKET}/{session}_sorted_2024-04-01_10-00-00"),
+            (2, "sorted", None),
+            (3, "processed", f"s3://{BUCKET}/{session}_processed_2024-04-03_10-00-00"),
+        )
+    ]
+    for entry in derived:
+        house.s3.put_object(Bucket=BUCKET, Key=f"{entry['name']}/data", Body=entry["name"].encode())
+    with house.engine.begin() as connection:
+        connection.execute(
+            update(session_assets).where(session_assets.c.session_id == session).values(derived=derived)
+        )
+    house.registry.add_dtype(f"sorted-{session[-20:]}", "application/x-directory")
+    done = deposit_sessions(
+        house.engine,
+        ArchivePolicy(path=house.archive.path),
+        house.registry,
+        house.s3,
+        [MARCH],
+        dtype=f"sorted-{session[-20:]}",
+        role="sorted",
+    )
+    assert (done.deposited, done.already_there, done.refused) == (1, 0, 0)
+    assert done.held_by_month == {MARCH: 1}
+    resource = house.registry.get_resource(derived[0]["name"])
+    assert resource is not None
+    assert resource.metadata == {"session_id": session, "source": derived[0]["location"]}
+    assert check(house.archive, house.registry).findings == []
+
+
 @pytest.mark.parametrize("after", [1, SESSIONS // 2, SESSIONS])
 def test_a_kill_in_the_middle_leaves_nothing_that_the_next_run_does_not_settle(house: House, after: int) -> None:
     child = house.child()

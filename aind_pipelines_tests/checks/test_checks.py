@@ -119,7 +119,7 @@ def archive(house: House) -> House:
         for name in names
     ]
     write(house, insert(schema.session_assets).values(rows))
-    house.run(["session_deposits"], partition_key="2024-03-01")
+    house.run(["deposited_resources"], partition_key="2024-03-01")
     check_archive(house)
     return house
 

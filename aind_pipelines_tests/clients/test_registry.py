@@ -33,10 +33,17 @@ NOT_FOUND: Answer = (404, {}, b'{"detail": "not found"}')
 
 
 @contextmanager
-def server(answer: Callable[[str, str, bytes], Answer], offered: object = None):
+def server(
+    answer: Callable[[str, str, bytes], Answer],
+    offered: object = None,
+    *,
+    keys: list[str] | None = None,
+    counted: bool = False,
+):
     """A registry that answers by `answer(method, path, body)`; None closes the connection without a reply.
 
-    It is a plain one unless it has capabilities `offered`.
+    It is a plain one unless it has capabilities `offered`, or answers so when asked for them; such a question is
+    among those seen only when it is `counted`. The idempotency keys it gets go to `keys`.
     """
     seen: list[tuple[str, str]] = []
 
@@ -47,8 +54,15 @@ def server(answer: Callable[[str, str, bytes], Answer], offered: object = None):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             result: Answer
             if self.path == "/neurobank/capabilities/":
-                result = NOT_FOUND if offered is None else (200, {}, json.dumps(offered).encode())
+                if counted:
+                    seen.append((self.command, self.path))
+                if offered is None:
+                    result = NOT_FOUND
+                else:
+                    result = offered if isinstance(offered, tuple) else (200, {}, json.dumps(offered).encode())
             else:
+                if keys is not None:
+                    keys.append(self.headers["Idempotency-Key"])
                 seen.append((self.command, self.path))
                 result = answer(self.command, self.path, body)
             if result is None:

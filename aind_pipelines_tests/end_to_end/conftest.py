@@ -36,7 +36,8 @@ STAGES = (
     "code_ocean_index",
     "s3_index",
     "session_assets",
-    "session_deposits",
+    "deposited_resources",
+    "inbox_deposits",
     "archive_fixity",
     "flow_report",
 )

@@ -120,10 +120,10 @@ def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab
     def take_away() -> None:
         assert lab.command("lab", "down", "postgres", "--home", str(lab.home)).returncode == 0
 
-    code, output = _demo_interrupted(lab, "stage session_deposits started", take_away)
+    code, output = _demo_interrupted(lab, "stage deposited_resources started", take_away)
     try:
         assert code == 1, output
-        assert "session_deposits" in output
+        assert "deposited_resources" in output
         assert "Postgres" in output or "connection" in output
         assert "Traceback" not in output
     finally:

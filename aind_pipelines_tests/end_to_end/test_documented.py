@@ -67,5 +67,5 @@ def test_the_tools_shown_reach_the_lab(lab: Lab, tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    assert "session_deposits" in done.stdout
+    assert "deposited_resources" in done.stdout
     assert "nbank -r" in done.stdout

@@ -120,7 +120,15 @@ def _records(lab: Lab) -> Iterator[Any]:
         yield client.metadata_index_v2.data_assets
 
 
-def test_an_edit_in_docdb_reaches_the_mirror_with_nobodys_hand(lab: Lab, ui: UI) -> None:
+def _ticks_of(ui: UI, sensor: str) -> set[str]:
+    selector = {"repositoryName": "__repository__", "repositoryLocationName": "aind_pipelines", "name": sensor}
+    return {tick["status"] for tick in ui.ask(_TICKS, s=selector)["instigationStateOrError"]["ticks"]}
+
+
+def test_an_edit_in_docdb_and_a_file_in_an_inbox_arrive_with_nobodys_hand(lab: Lab, ui: UI) -> None:
+    inbox = lab.home / "inbox"
+    (inbox / "notes-of-the-day.txt").write_text("the bird sang")
+    (inbox / "no name for a resource.txt").write_text("the bird sang again")
     with _records(lab) as records:
         identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
         modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -131,14 +139,13 @@ def test_an_edit_in_docdb_reaches_the_mirror_with_nobodys_hand(lab: Lab, ui: UI)
         "select body->>'note' from docdb.record_versions where record_version = 'v2' and id = %s order by valid_from"
     )
     assert lab.sql(versions, identity) == [(None,), ("edited",)]
-    selector = {
-        "repositoryName": "__repository__",
-        "repositoryLocationName": "aind_pipelines",
-        "name": "docdb_changes",
-    }
-    state = ui.ask(_TICKS, s=selector)["instigationStateOrError"]
-    assert "FAILURE" not in {tick["status"] for tick in state["ticks"]}
-    assert "SUCCESS" in {tick["status"] for tick in state["ticks"]}
+    assert _ticks_of(ui, "docdb_changes") >= {"SUCCESS"}
+    assert "FAILURE" not in _ticks_of(ui, "docdb_changes") | _ticks_of(ui, "inbox_files")
+    copies = "select kind, size from archive.copies where archive = 'live' and id = 'notes-of-the-day'"
+    _until(lambda: lab.sql(copies) == [("file", len("the bird sang"))], 240)
+    _until(lambda: [path.name for path in inbox.iterdir()] == ["rejected"], 60)
+    assert (inbox / "rejected" / "no name for a resource.txt").read_text() == "the bird sang again"
+    assert (inbox / "rejected" / "no name for a resource.txt.reason.txt").exists()
 
 
 @contextmanager

@@ -30,3 +30,5 @@ def init(
     with archive_errors(), client() as registry:
         made = init_archive(directory, registry, name, bits, group=group, shared=shared, sticky=sticky, acl=acl)
         click.echo(f"made {made.path}, registered as archive {made.name_in(registry)}", err=True)
+        for weaker in made.filesystem().promises:
+            click.echo(f"warning: {weaker}", err=True)

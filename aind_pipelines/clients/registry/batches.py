@@ -17,6 +17,7 @@ from aind_pipelines.clients.registry.records import (
     Registration,
     RegistryRefused,
     Resource,
+    no_such_archive,
 )
 from aind_pipelines.clients.registry.transport import Transport, json_of
 
@@ -125,6 +126,7 @@ def contents(transport: Transport, archive: str) -> Iterator[Mapping[str, Any]]:
     A stream that breaks off is taken up again behind its last row. It ends only with the registry's own count.
 
     Raises:
+        RegistryRefused: There is no such archive.
         ServiceUnavailable: It breaks off again and again.
         UnexpectedAnswer: A row is out of order or missing.
     """
@@ -151,7 +153,11 @@ def _stream(transport: Transport, archive: str, after: str) -> Iterator[Mapping[
     """The rows of one answer, as they come."""
     cut_off = ServiceUnavailable(SERVICE, f"the contents of {archive} broke off after {after!r}. Ask again.")
     count = 0
-    with transport.send("GET", f"archives/{archive}/contents/", params={"after": after}, stream=True) as response:
+    path, params = f"archives/{archive}/contents/", {"after": after}
+    answer = transport.send("GET", path, params=params, stream=True, missing_ok=True)
+    if answer is None:
+        raise no_such_archive(archive)
+    with answer as response:
         try:
             for line in response.iter_lines(_STREAM_CHUNK):
                 row = json.loads(line)

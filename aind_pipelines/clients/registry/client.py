@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
@@ -29,6 +29,7 @@ from aind_pipelines.clients.registry.records import (
     RegistryRefused,
     Resource,
     encode,
+    no_such_archive,
 )
 from aind_pipelines.clients.registry.transport import Transport, json_of
 
@@ -154,6 +155,7 @@ class RegistryClient:
         or removed meanwhile can then be missing or come twice, as pages are counted by position.
 
         Raises:
+            RegistryRefused: There is no such archive.
             ServiceUnavailable: The list broke off; what came before it is not the whole.
         """
         if ARCHIVE_CONTENTS in self.capabilities() and _SLUG.fullmatch(archive):
@@ -165,10 +167,14 @@ class RegistryClient:
                     )
                 yield resource
             return
+        empty = True
         for row in self._transport.pages("resources/", {"archive": archive}):
             resource = Resource.from_json(row)
             if archive in resource.locations:
+                empty = False
                 yield resource
+        if empty and self.get_archive(archive) is None:
+            raise no_such_archive(archive)
 
     def locations(self, id: str) -> list[Location]:  # noqa: A002
         """Where the copies of `id` are, local ones first; empty when it has none or is not registered."""
@@ -215,6 +221,10 @@ class RegistryClient:
         params = {key: value for key, value in (("scheme", scheme), ("root", root)) if value is not None}
         rows = (RegisteredArchive.from_json(row) for row in self._transport.pages("archives/", params))
         return [entry for entry in rows if scheme in (None, entry.scheme) and root in (None, entry.root)]
+
+    def archive_url(self, name: str) -> str:
+        """Where a person reads which resources the archive called `name` has."""
+        return f"{self.url}resources/?{urlencode({'archive': name})}"
 
     def get_archive(self, name: str) -> RegisteredArchive | None:
         """The archive called `name`, or None."""

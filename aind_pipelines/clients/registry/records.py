@@ -64,6 +64,11 @@ def _messages(body: Any) -> dict[str, tuple[str, ...]]:
     return {"detail": flat(body)}
 
 
+def no_such_archive(name: str) -> RegistryRefused:
+    """The refusal to say anything of an archive that is not registered."""
+    return RegistryRefused.from_json(f"to list {name}", {"archive": [f"no such archive '{name}'"]})
+
+
 def encode(body: Any, asked: str) -> bytes:
     """`body` as JSON.
 

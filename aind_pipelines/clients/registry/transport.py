@@ -61,7 +61,7 @@ class Transport:
 
     @overload
     def send(
-        self, method: str, path: str, *, body: Any = None, missing_ok: Literal[True]
+        self, method: str, path: str, *, params: Any = None, stream: bool = False, missing_ok: Literal[True]
     ) -> requests.Response | None: ...
 
     def send(

@@ -3,10 +3,12 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from aind_pipelines.archive import fsops
+from aind_pipelines.cli.diagnosis import _archive
 
 
 def test_modes_follow_the_umask_and_the_sticky_bit_is_asked_for(tmp_path, run, mark, files):
@@ -54,3 +56,15 @@ def test_a_name_that_the_registry_has_is_refused_before_anything_is_made(live, t
     assert code == 1
     assert "already has" in err
     assert not (tmp_path / "again").exists()
+
+
+def test_a_file_system_that_promises_less_is_told_by_init_and_doctor(run, tmp_path, mark):
+    def lacking(operation: str, path: Path) -> None:
+        if operation in ("link", "rename_new"):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))
+
+    with fsops.fault_hook(lacking):
+        code, _, err = run("archive", "init", tmp_path / "weak", "-n", f"weak-{mark}")
+        assert (code, "Neither hard links" in err) == (0, True)
+        assert "Neither hard links" in _archive(tmp_path / "weak")
+    assert "links" not in _archive(tmp_path / "weak")

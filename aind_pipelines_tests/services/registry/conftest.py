@@ -1,4 +1,4 @@
-"""The registry on each engine that it is made for, and django-neurobank alone."""
+"""The registry on each engine that it is made for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from sqlalchemy.engine import URL
 
 from aind_pipelines_tests.postgres import debian_postgres_url, new_database
 from aind_pipelines_tests.registry_process import (
-    PLAIN,
     RegistryProcess,
     running_registry,
 )
 
 __all__ = ["debian_postgres_url"]
 
+_ENGLISH = "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en'"
+"""A database that sorts as people do: its order is not that of the bytes."""
 NewRegistry = Callable[[], contextlib.AbstractContextManager[RegistryProcess]]
 
 
@@ -31,7 +32,7 @@ def new_registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         with contextlib.ExitStack() as stack:
             database = None
             if server is not None:
-                url = stack.enter_context(new_database(server)).set(drivername="postgresql")
+                url = stack.enter_context(new_database(server, options=_ENGLISH)).set(drivername="postgresql")
                 database = url.render_as_string(hide_password=False)
             yield stack.enter_context(running_registry(tmp_path_factory.mktemp("registry"), database, empty=True))
 
@@ -42,13 +43,6 @@ def new_registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def registry(new_registry: NewRegistry) -> Iterator[RegistryProcess]:
     """Our registry on one of the engines, with a data type and two archives, for many tests."""
     with new_registry() as running:
-        yield filled(running)
-
-
-@pytest.fixture(scope="session")
-def plain_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
-    """django-neurobank without anything of ours, filled as `registry`."""
-    with running_registry(tmp_path_factory.mktemp("plain"), program=PLAIN, empty=True) as running:
         yield filled(running)
 
 

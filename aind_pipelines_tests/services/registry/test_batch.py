@@ -1,7 +1,10 @@
 """Batches: a result per item, the rules of the plain API, one transaction, and answers kept under their keys."""
 
+import contextlib
 import json
+import sqlite3
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aind_pipelines_tests.counts import examples
-from aind_pipelines_tests.registry_process import ADMIN, PASSWORD, READER, USER, RegistryProcess
+from aind_pipelines_tests.registry_process import (
+    ADMIN,
+    PASSWORD,
+    READER,
+    USER,
+    RegistryProcess,
+    running_registry,
+    start,
+)
 
 DTYPE = "session-raw"
 
@@ -262,6 +273,48 @@ def test_the_same_registered_at_once_by_plain_requests_is_refused_and_no_failure
         assert sorted(pool.map(send, range(8))) == [201] + [400] * 7
 
 
+def test_keys_are_forgotten_after_some_days(tmp_path):
+    with running_registry(tmp_path) as running:
+        register(running, [item("a")], key="old")
+        register(running, [item("b")], key="young")
+        with contextlib.closing(sqlite3.connect(running.database, timeout=20)) as database:
+            with database:
+                database.execute(
+                    "UPDATE registry_batch_answer SET created_on = datetime('now', '-8 days') WHERE key = 'old'"
+                )
+            register(running, [item("c")], key="new")
+            kept = {key for (key,) in database.execute("SELECT key FROM registry_batch_answer")}
+    assert kept == {"young", "new"}
+
+
+@pytest.mark.slow
+def test_a_registry_that_is_killed_in_a_batch_has_all_of_it_or_nothing(tmp_path, unique):
+    """Killed later and later, until the batch is through; sent again under its key it is done once."""
+    items = [item(f"{unique}-{number}", f"{number:040x}") for number in range(400)]
+    with running_registry(tmp_path) as running:
+        for attempt in range(8):
+            sent = threading.Thread(target=lambda: _answer_or_none(running, items, unique))
+            sent.start()
+            time.sleep(0.02 * 3**attempt)
+            running.process.kill()
+            running.process.wait(10)
+            sent.join(20)
+            with contextlib.closing(sqlite3.connect(running.database, timeout=20)) as database:
+                (count,) = database.execute("SELECT count(*) FROM nbank_registry_resource").fetchone()
+            assert count in (0, len(items))
+            running.process = start(running.database, int(running.url.split(":")[2].split("/")[0]))
+            if count:
+                break
+        else:
+            pytest.fail("no batch came through")
+        assert statuses(register(running, items, key=unique)) == ["created"] * len(items)
+
+
+def _answer_or_none(registry: RegistryProcess, items: list[Any], key: str) -> None:
+    with contextlib.suppress(requests.RequestException):
+        post(registry, "batch/register/", {"items": items}, key=key)
+
+
 # --- the same rules -----------------------------------------------------------------------------------------------
 
 _VALUES = st.one_of(st.none(), st.booleans(), st.integers(0, 9), st.text("aé\n", max_size=3))
@@ -301,7 +354,8 @@ def test_a_batch_of_one_decides_as_the_plain_api_does(registry, wanted):
     # A blank around a text is cut off by one and refused by the other.
     wanted = {field: value.strip() if isinstance(value, str) else value for field, value in wanted.items()}
     number = next(_counter)
-    with_key = any(isinstance(place, dict) and place.get("key") == "k" for place in wanted.get("locations") or [])
+    places = wanted.get("locations")
+    with_key = isinstance(places, list) and {"archive": "two", "key": "k"} in places
 
     def named(side: str) -> dict[str, Any]:
         own = dict(wanted)

@@ -8,28 +8,14 @@ from typing import Any
 import msgspec
 from django.db import connection
 
+from aind_pipelines.services.registry.batch.pages import PAGE
 from aind_pipelines.services.registry.batch.records import CHUNK, read_by
-
-# The order is that of the bytes of the ids, whatever the database's language: callers merge the list with others.
-# Each walks the index on the names and looks up the location, so that a page costs the same wherever it begins;
-# CROSS JOIN keeps SQLite to that order. The operators with tildes are those of Postgres' text_pattern_ops index, which
-# Django makes for every slug.
-_PAGE = {
-    "sqlite": """
-        SELECT r.id FROM nbank_registry_resource r
-        CROSS JOIN nbank_registry_location l ON l.resource_id = r.id AND l.archive_id = %s
-        WHERE r.name > %s ORDER BY r.name LIMIT %s""",
-    "postgresql": """
-        SELECT r.id FROM nbank_registry_resource r
-        JOIN nbank_registry_location l ON l.resource_id = r.id AND l.archive_id = %s
-        WHERE r.name ~>~ %s ORDER BY r.name USING ~<~ LIMIT %s""",
-}  # fmt: skip
 
 
 def page_of_ids(archive: int, after: str) -> list[int]:
     """Primary keys of the next resources of an archive whose names come after `after`."""
     with connection.cursor() as cursor:
-        cursor.execute(_PAGE[connection.vendor], [archive, after, CHUNK])
+        cursor.execute(PAGE[connection.vendor], [archive, after, CHUNK])
         return [id_ for (id_,) in cursor.fetchall()]
 
 

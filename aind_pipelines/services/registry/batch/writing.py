@@ -1,6 +1,6 @@
 """Many resources, or many locations, at once: all that is acceptable, in the caller's transaction, or nothing.
 
-What is in the way is looked up by a few ``IN`` questions and the rest is inserted by two statements. Another writer
+What is in the way is looked up by a few ``IN`` questions and the rest is inserted many rows at a time. Another writer
 may come between the two; its rows are then in the way at the next try. No model object is made: they are most of the
 cost of Django's own ``bulk_create``.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
@@ -19,7 +20,7 @@ from nbank_registry.tools import random_id
 from rest_framework.exceptions import APIException
 
 from aind_pipelines.services.registry.batch.checking import Errors, Place, Wanted, check_location, check_resource
-from aind_pipelines.services.registry.batch.records import Known, chunks, read_by
+from aind_pipelines.services.registry.batch.records import CHUNK, Known, chunks, read_by
 
 _ATTEMPTS = 5
 _T = TypeVar("_T")
@@ -83,13 +84,12 @@ class _Registering:
             for name, pk in User.objects.filter(username__in=chunk).values_list("username", "pk")
         }
         self._animals = _animals({one.animal for one in wanted if one.animal is not None})
-        names = {one.name for one in wanted if one.name is not None}
-        self._by_name: dict[str | None, Known | Wanted] = {
-            known.record["name"]: known for known in read_by("name", names)
-        }
+        found = list(read_by("name", {one.name for one in wanted if one.name is not None}))
         sha1s = {one.sha1 for one in wanted if one.sha1 is not None}
+        found += read_by("sha1", sha1s - {known.record["sha1"] for known in found})
+        self._by_name: dict[str | None, Known | Wanted] = {known.record["name"]: known for known in found}
         self._by_sha1: dict[str | None, Known | Wanted] = {
-            known.record["sha1"]: known for known in read_by("sha1", sha1s)
+            known.record["sha1"]: known for known in found if known.record["sha1"] is not None
         }
         self._keys = _used_keys(place for one in wanted for place in one.places)
         self._fresh = iter(_fresh_names(sum(one.name is None for one in wanted)))
@@ -151,39 +151,49 @@ class _Registering:
             return
         prepare = Resource._meta.get_field("metadata").get_db_prep_save
         now = Resource._meta.get_field("created_on").get_db_prep_save(timezone.now(), connection)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO nbank_registry_resource"
-                " (name, sha1, dtype_id, created_on, created_by_id, metadata, experimenter_id, animal_id)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                [
-                    (
-                        one.name,
-                        one.sha1,
-                        self._dtypes[one.dtype],
-                        now,
-                        self._user.pk,
-                        None if one.metadata is None else prepare(one.metadata, connection),
-                        self._users.get(one.experimenter),
-                        self._animals.get(one.animal),
-                    )
-                    for one in self._new
-                ],
+        rows = (
+            (
+                one.name,
+                one.sha1,
+                self._dtypes[one.dtype],
+                now,
+                self._user.pk,
+                None if one.metadata is None else prepare(one.metadata, connection),
+                self._users.get(one.experimenter),
+                self._animals.get(one.animal),
             )
-            _insert_locations(
-                cursor,
-                [(self._archives[place.archive], place.key, one.name) for one in self._new for place in one.places],
-            )
-
-
-def _insert_locations(cursor: Any, places: Sequence[tuple[int, str | None, str | None]]) -> None:
-    """Insert `places`, each an archive's primary key, a key or None, and a resource's name."""
-    if places:
-        cursor.executemany(
-            "INSERT INTO nbank_registry_location (resource_id, archive_id, key)"
-            " SELECT id, %s, %s FROM nbank_registry_resource WHERE name = %s",
-            places,
+            for one in self._new
         )
+        _insert(
+            "INSERT INTO nbank_registry_resource"
+            " (name, sha1, dtype_id, created_on, created_by_id, metadata, experimenter_id, animal_id) VALUES {rows}",
+            "(%s, %s, %s, %s, %s, %s, %s, %s)",
+            rows,
+        )
+        _insert_locations(
+            (self._archives[place.archive], place.key, one.name) for one in self._new for place in one.places
+        )
+
+
+def _insert(statement: str, row: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Run `statement`, with `row` for each of `rows` in the place of ``{rows}``, for as many at once as may be."""
+    remaining = iter(rows)
+    with connection.cursor() as cursor:
+        while chunk := list(islice(remaining, CHUNK // row.count("%s"))):
+            sql = statement.format(rows=", ".join([row] * len(chunk)))
+            cursor.execute(sql, [value for values in chunk for value in values])
+
+
+def _insert_locations(places: Iterable[tuple[int, str | None, str | None]]) -> None:
+    """Insert `places`, each an archive's primary key, a key or None, and a resource's name."""
+    _insert(
+        "WITH place (archive_id, key, name) AS (VALUES {rows})"
+        " INSERT INTO nbank_registry_location (resource_id, archive_id, key)"
+        " SELECT r.id, place.archive_id, place.key"
+        " FROM place JOIN nbank_registry_resource r ON r.name = place.name",
+        "(CAST(%s AS integer), CAST(%s AS text), CAST(%s AS text))",
+        places,
+    )
 
 
 def _known(one: Wanted) -> Known:
@@ -305,7 +315,6 @@ def _locate(checked: Sequence[tuple[str, Place] | Errors]) -> Located:
         return {"status": "created"}
 
     results = [decide(*one) if isinstance(one, tuple) else refused(one) for one in checked]
-    with connection.cursor() as cursor:
-        _insert_locations(cursor, sorted(new, key=lambda place: str(place[2])))
+    _insert_locations(sorted(new, key=lambda place: str(place[2])))
     shown = {name: {"scheme": archive.scheme, "root": archive.root} for name, archive in archives.items()}
     return Located(results, shown)
