@@ -17,7 +17,7 @@ import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from queue import SimpleQueue
 
 from blake3 import blake3
@@ -90,17 +90,14 @@ def copy_tree(
         Each file's content by its path within the directory.
     """
     fsops.mkdir(target, 0o700)
-    folders = {PurePosixPath(name) for name in listing.empty_folders}
-    for name in [*listing.empty_folders, *(member.relpath for member in listing.members)]:
-        folders.update(PurePosixPath(name).parents)
-    ordered = sorted((folder for folder in folders if folder.parts), key=lambda folder: len(folder.parts))
-    for folder in ordered:
+    folders = listing.folders
+    for folder in folders:
         fsops.mkdir(target / folder, 0o700)
     files = {
         member.relpath: copy_file(archive, source, member, target / member.relpath, durable=durable).digest
         for member in listing.members
     }
-    for folder in reversed(ordered):
+    for folder in reversed(folders):
         archive.give(target / folder)
         fsops.chmod(target / folder, archive.folder_mode)
         if durable:

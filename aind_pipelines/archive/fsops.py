@@ -25,6 +25,7 @@ _hook: FaultHook | None = None
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1  # renameat2(2), Linux
+_RENAME_EXCHANGE = 2
 _RENAME_EXCL = 4  # renamex_np(2), macOS
 UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK})
 """What `rename_new`, `link` and `syncfs` fail with where the file system has no such thing."""
@@ -298,9 +299,36 @@ def _is_claim(path: Path, *, folder: bool) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Move over whatever `target` is; only for our own bookkeeping, never for a resource."""
+    """Move over whatever `target` is; only for our own bookkeeping and outside of archives, never for a resource."""
     _step("replace", target)
     source.replace(target)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two names change places, atomically; for what is outside of archives.
+
+    Raises:
+        OSError: With a code of `UNSUPPORTED` where the file system, or the system, cannot do that.
+    """
+    _step("exchange", other)
+    names = os.fsencode(one), os.fsencode(other)
+    if not (sys.platform.startswith("linux") and hasattr(_library, "renameat2")):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(one), None, str(other))
+    if _library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def set_attribute(path: Path, name: str, value: bytes) -> None:
+    """Set an extended attribute.
+
+    Raises:
+        OSError: With ENOTSUP where the file system, or the system, has none of this name.
+    """
+    _step("set_attribute", path)
+    if not hasattr(os, "setxattr"):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))
+    os.setxattr(path, name, value)
 
 
 def unlink(path: Path, *, missing_ok: bool = False) -> None:

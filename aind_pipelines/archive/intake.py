@@ -75,6 +75,14 @@ class Listing:
         """Bytes over all members."""
         return sum(member.size for member in self.members)
 
+    @property
+    def folders(self) -> list[PurePosixPath]:
+        """Every folder within it, outer ones first."""
+        found = {PurePosixPath(name) for name in self.empty_folders}
+        for name in [*self.empty_folders, *(member.relpath for member in self.members)]:
+            found.update(PurePosixPath(name).parents)
+        return sorted(found - {PurePosixPath()}, key=lambda folder: len(folder.parts))
+
     def same_as(self, other: Listing) -> bool:
         """Whether nothing changed between the two; cheaper than comparing fingerprints."""
         return self.empty_folders == other.empty_folders and [

@@ -32,6 +32,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from aind_pipelines.archive import fsops
+from aind_pipelines.archive.acl import set_default_acl
 from aind_pipelines.archive.errors import ArchiveError, ArchiveWriteFailed, NotAnArchive
 from aind_pipelines.archive.filesystem import Filesystem, probe, read_record, write_record
 from aind_pipelines.archive.locks import ArchiveLocks
@@ -246,8 +247,17 @@ class Archive:
 
     @property
     def layout_mode(self) -> int:
-        """Mode of the archive's own folders."""
+        """Mode of the archive's own folders, but for the bit of `sticky`."""
         return (0o777 & ~self.umask) | _SETGID
+
+    @cached_property
+    def sticky(self) -> bool:
+        """Whether only their owners may remove or rename resources: whether ``resources`` has the sticky bit."""
+        return bool(self.resources.stat().st_mode & stat.S_ISVTX)
+
+    def _mode_of(self, folder: Path) -> int:
+        holds_resources = folder.parent == self.resources and self.sticky
+        return self.layout_mode | (stat.S_ISVTX if holds_resources else 0)
 
     @property
     def file_mode_shared(self) -> int:
@@ -349,13 +359,14 @@ class Archive:
         Returns:
             Whether anything was done; unless `durable`, the caller then makes the folder above it durable.
         """
+        mode = self._mode_of(folder)
         try:
-            fsops.mkdir(folder, self.layout_mode)
+            fsops.mkdir(folder, mode)
         except FileExistsError:
             here = folder.lstat()
-            if here.st_uid != os.getuid() or stat.S_IMODE(here.st_mode) == self.layout_mode:
+            if here.st_uid != os.getuid() or stat.S_IMODE(here.st_mode) == mode:
                 return False
-            fsops.chmod(folder, self.layout_mode)
+            fsops.chmod(folder, mode)
         self.give(folder)
         if durable:
             fsops.fsync_dir(folder.parent)
@@ -392,6 +403,8 @@ def init_archive(
     group: str | None = None,
     keep_extensions: bool = True,
     shared: bool = False,
+    sticky: bool = False,
+    acl: bool = False,
 ) -> Archive:
     """Make an archive and register it.
 
@@ -407,9 +420,12 @@ def init_archive(
         group: Owning group; None takes the caller's.
         keep_extensions: Whether files keep their last suffix.
         shared: No owner is written, as several people deposit under their own accounts.
+        sticky: Whether only its owner may remove or rename a resource.
+        acl: Whether what other programs make in it gets the rights of `umask` too, by a default ACL.
 
     Raises:
-        ArchiveError: `path` exists, the registry has the name or the path, or the group is unknown.
+        ArchiveError: `path` exists, the registry has the name or the path, the group is unknown, or the file system
+            takes no ACL.
         RegistryRefused: The name is not acceptable.
         ArchiveWriteFailed: The folder cannot be made.
     """
@@ -442,7 +458,7 @@ def init_archive(
                 registry=registry.url,
                 policy=Policies(allow_directories=allow_directories, keep_extensions=keep_extensions, access=access),
             )
-            archive = _build(target, name, config)
+            archive = _build(target, name, config, sticky=sticky, acl=acl)
     except KeyError as error:
         raise ArchiveError(f"No such user or group here: {error}.") from None
     except ValidationError as error:
@@ -471,7 +487,7 @@ def _half_made(target: Path, name: str) -> Archive | None:
         return None
 
 
-def _build(target: Path, name: str, config: ArchiveConfig) -> Archive:
+def _build(target: Path, name: str, config: ArchiveConfig, *, sticky: bool, acl: bool) -> Archive:
     prefix = f".{target.name[:200]}."
     draft = Archive(target.parent / f"{prefix}{secrets.token_hex(4)}.partial", config)
     for left in target.parent.iterdir():
@@ -481,6 +497,10 @@ def _build(target: Path, name: str, config: ArchiveConfig) -> Archive:
         draft.make_layout_folder(draft.path)
         for folder in (draft.resources, draft.staging, draft.journal, draft.journal / "done"):
             draft.make_layout_folder(folder)
+        if sticky:
+            fsops.chmod(draft.resources, draft.layout_mode | stat.S_ISVTX)
+        for folder in (draft.resources, draft.staging) if acl else ():
+            set_default_acl(folder, draft.umask)
         draft.probe_filesystem()
         for file, text in _own_files(draft, name):
             fsops.write_file(file, text.encode(), draft.file_mode_shared)
@@ -488,7 +508,7 @@ def _build(target: Path, name: str, config: ArchiveConfig) -> Archive:
         for folder in (draft.journal, draft.path):
             fsops.fsync_dir(folder)
         fsops.move_new(draft.path, target)
-    except OSError:
+    except (OSError, ArchiveError):
         fsops.rmtree(draft.path)
         raise
     fsops.fsync_dir(target.parent)

@@ -207,7 +207,7 @@ def sha1_of(entry: Entry) -> str:
 def register(
     registry: RegistryClient, archive_name: str, entries: Sequence[Entry], known: Mapping[str, Resource]
 ) -> dict[Entry, str]:
-    """Register published copies; those whose identifiers are new in one write.
+    """Register published copies, in one write each: the identifiers that are new, and the locations of the others.
 
     Args:
         registry: The registry.
@@ -232,14 +232,16 @@ def register(
         now = registry.get_resources(entry.intent.id for entry in denied)
         records |= {entry: now[entry.intent.id] for entry in denied if entry.intent.id in now}
         refused |= _why(registry, {entry: said for entry, said in denied.items() if entry.intent.id not in now})
+    lacking: list[Entry] = []
     for entry, record in records.items():
         if problem := conflict(record, sha1_of(entry)):
             refused[entry] = problem
         elif archive_name not in record.locations:
-            try:
-                registry.add_location(entry.intent.id, archive_name)
-            except RegistryRefused as refusal:
-                refused[entry] = str(refusal)
+            lacking.append(entry)
+    added = registry.add_locations((entry.intent.id, archive_name) for entry in lacking)
+    refused |= {
+        entry: str(said) for entry, said in zip(lacking, added, strict=True) if isinstance(said, RegistryRefused)
+    }
     return refused
 
 

@@ -27,6 +27,17 @@ def archive(tmp_path: Path, registry: RegistryClient) -> Archive:
 
 
 @pytest.fixture
+def second(tmp_path: Path, registry: RegistryClient) -> Archive:
+    """Another archive of the same registry."""
+    return init_archive(tmp_path / "second", registry, f"second{next(_numbers)}")
+
+
+@pytest.fixture
+def third(tmp_path: Path, registry: RegistryClient) -> Archive:
+    return init_archive(tmp_path / "third", registry, f"third{next(_numbers)}")
+
+
+@pytest.fixture
 def unique() -> str:
     """Part of identifiers and contents: the tests share one registry, which keeps both unique."""
     return f"t{next(_numbers)}"

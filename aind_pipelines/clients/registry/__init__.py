@@ -10,6 +10,7 @@ from aind_pipelines.clients.registry.query import Query
 from aind_pipelines.clients.registry.records import (
     Capabilities,
     DataType,
+    Located,
     Location,
     RegisteredArchive,
     Registration,
@@ -22,6 +23,7 @@ __all__ = [
     "BULK_CHUNK",
     "Capabilities",
     "DataType",
+    "Located",
     "Location",
     "Query",
     "RegisteredArchive",

@@ -21,6 +21,7 @@ from aind_pipelines.clients.registry.records import (
     SERVICE,
     Capabilities,
     DataType,
+    Located,
     Location,
     RegisteredArchive,
     Registration,
@@ -183,6 +184,37 @@ class RegistryClient:
         if response is None:
             return []
         return [Location.from_json(row) for row in json_of(response, list)]
+
+    def locate(self, ids: Iterable[str]) -> dict[str, Located]:
+        """Where the copies of `ids` are, by id; many in one request. What has none, or is not registered, is left out.
+
+        A data type that the registry lets be downloaded adds a location of scheme ``http`` or ``https``.
+        """
+        wanted = list(dict.fromkeys(id_ for id_ in ids if _SLUG.fullmatch(id_)))
+        found: dict[str, Located] = {}
+        for start in range(0, len(wanted), BULK_CHUNK):
+            names = wanted[start : start + BULK_CHUNK]
+            asked = set(names)
+            for row in self._transport.bulk("bulk/locations/", names):
+                located = Located.from_json(row)
+                if located.id in asked and located.locations:
+                    found[located.id] = located
+        return found
+
+    def download(self, location: Location) -> Iterator[bytes]:
+        """The bytes of a copy that a web server has, as they come.
+
+        This registry's own routes are asked with its login; nothing of it goes to another server.
+
+        Args:
+            location: Of scheme ``http`` or ``https``.
+
+        Raises:
+            ServiceUnavailable: The server cannot be reached, fails, or the connection breaks.
+            AccessRefused: 401 or 403.
+            UnexpectedAnswer: Any other answer, e.g. that the copy is a directory or not there.
+        """
+        return self._transport.download(location.url(self.url))
 
     def archives(self, *, scheme: str | None = None, root: str | None = None) -> list[RegisteredArchive]:
         """The registered archives, by name; `scheme` and `root` match exactly."""

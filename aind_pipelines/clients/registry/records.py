@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from aind_pipelines.clients.errors import ServiceError, UnexpectedAnswer
 
@@ -228,6 +229,43 @@ class Location:
             return cls(row["archive_name"], row["scheme"], row["root"], row["resource_name"], row.get("key"))
         except (KeyError, TypeError, AttributeError):
             raise UnexpectedAnswer(SERVICE, "a location record of another form.") from None
+
+    def url(self, registry: str) -> str:
+        """The address of a copy of scheme ``http`` or ``https``.
+
+        Args:
+            registry: The registry's address. Behind a proxy it may name its own downloads by another scheme.
+        """
+        base, address = urlsplit(registry), f"{self.scheme}://{self.root.strip('/')}/{quote(self.resource)}/"
+        same = urlsplit(address).netloc == base.netloc
+        return urlsplit(address)._replace(scheme=base.scheme).geturl() if same else address
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where all copies of a resource are.
+
+    Attributes:
+        id: Identifier.
+        sha1: 40 lower-case hex digits, or None when it was registered without.
+        filename: The identifier with its data type's extension, for a copy that leaves the archive.
+        locations: Its copies, as the registry orders them: local ones first.
+    """
+
+    id: str
+    sha1: str | None
+    filename: str
+    locations: tuple[Location, ...]
+
+    @classmethod
+    def from_json(cls, row: Any) -> Located:
+        """Read one record of ``bulk/locations/``."""
+        try:
+            name, sha1, places = row["name"], row["sha1"], tuple(map(Location.from_json, row["locations"]))
+        except (KeyError, TypeError):
+            raise UnexpectedAnswer(SERVICE, "a record of locations of another form.") from None
+        filename = row.get("filename")
+        return cls(name, sha1.lower() if isinstance(sha1, str) else None, str(filename or name), places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from aind_pipelines.clients.errors import ServiceUnavailable, UnexpectedAnswer
 from aind_pipelines.clients.registry.records import SERVICE, RegistryRefused
 
 _WRITE_ATTEMPTS = 4
+_PIECE = 1 << 20
 _T = TypeVar("_T")
 
 
@@ -160,6 +162,26 @@ class Transport:
                 raise UnexpectedAnswer(SERVICE, f"the pages of {path} go round in a circle.")
             seen.add(following)
             response = self.send("GET", following)
+
+    def download(self, url: str) -> Iterator[bytes]:
+        """The bytes at `url`, which may be on another server: that one is told no login."""
+        ours = url.startswith(self.url)
+        session, service = (self._session, SERVICE) if ours else (http.build_session(), "download")
+        # A web server may otherwise take a file that is compressed for an encoding, and send it unpacked.
+        headers = {"Accept-Encoding": "identity"}
+        with contextlib.ExitStack() as stack:
+            if not ours:
+                stack.callback(session.close)
+            response = http.request(session, service, "GET", url, headers=headers, stream=True)
+            stack.callback(response.close)
+            if response.status_code != 200:
+                words = http.server_words(response)
+                answered = f"GET {http.place(url)} answered {response.status_code}"
+                raise UnexpectedAnswer(service, f"{answered} ({words})." if words else f"{answered}.")
+            try:
+                yield from response.iter_content(_PIECE)
+            except requests.RequestException as error:
+                raise http.failure_from(service, "GET", url, error) from None
 
     def _on_this_host(self, url: str) -> str:
         """A page's address as we reach the server: behind a proxy it may name itself by another scheme or host."""
