@@ -180,7 +180,7 @@ def test_it_stops_soon_even_with_an_idle_connection(seed: Path, number: signal.S
     try:
         child.ready()
         with socket.create_connection(("127.0.0.1", port)):
-            assert child.end(number) < 10  # it would wait for the connection, for ever
+            assert child.end(number) < 8  # it would wait for the connection, for ever
         assert child.process.returncode == 0
     finally:
         child.end()
