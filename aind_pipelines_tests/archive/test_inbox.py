@@ -187,7 +187,7 @@ def test_an_inbox_that_is_not_there_is_no_empty_one(inbox: Inbox) -> None:
 def test_an_unknown_data_type_stops_before_anything_is_touched(inbox: Inbox, unique: str) -> None:
     path = inbox.put(f"{unique}.wav", b"x")
     inbox.policy = inbox.policy.model_copy(update={"dtype": "song"})
-    with pytest.raises(ServiceError, match=r"'song' is not registered \(registered: session-raw\)"):
+    with pytest.raises(ServiceError, match=r"'song' is not registered \(registered: .*session-raw"):
         inbox.run()
     assert path.read_bytes() == b"x"
 
