@@ -25,8 +25,8 @@ class Recovered:
 
     Attributes:
         id: Identifier.
-        status: ``finished`` or ``rolled_back``.
-        reason: What was rolled back for, or why a source that was to be moved stayed.
+        status: ``finished``; ``rolled_back``; or ``damaged``: registered, but its bytes are not what was deposited.
+        reason: What was rolled back for, what is damaged, or why a source that was to be moved stayed.
     """
 
     id: str
@@ -164,7 +164,7 @@ class _Settlement:
                 else:
                     reasons[entry] = problem
         self._roll_back(reasons)
-        self._leave(damaged)
+        self._leave(damaged, "damaged")
         good = [entry for entry in entries if not entry.finished]
         self._roll_back(steps.publish(self.archive, good))
         good = [entry for entry in good if not entry.finished]
@@ -176,13 +176,13 @@ class _Settlement:
         here = record is not None and name in record.locations
         return here and steps.is_ours(steps.final_path(self.archive, entry), entry.staged)
 
-    def _leave(self, reasons: Mapping[Entry, str]) -> None:
+    def _leave(self, reasons: Mapping[Entry, str], status: str = "rolled_back") -> None:
         """Leave copies that have a location to the check and to a person; the sources are there."""
         for entry in reasons:
             fsops.rmtree(steps.staging_path(self.archive, entry))
         self.journal.dropped(reasons)
         for entry, reason in reasons.items():
-            self.outcome[entry] = Recovered(entry.intent.id, "rolled_back", reason)
+            self.outcome[entry] = Recovered(entry.intent.id, status, reason)
 
     def _replaced(self, entry: Entry, record: Resource | None, name: str) -> str | None:
         """Why a copy that is registered here need not be ours: another one was deposited meanwhile."""

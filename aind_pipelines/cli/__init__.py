@@ -7,6 +7,7 @@ progress and messages to stderr. Exit codes: 0 done, 1 something failed or was f
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -77,6 +78,10 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has ended. Nothing may be written there again, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (SettingsError, ServiceError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

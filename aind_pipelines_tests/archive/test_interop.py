@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from aind_pipelines.archive.copy import copy
 from aind_pipelines.archive.deposit import DepositItem, deposit
+from aind_pipelines.archive.errors import ArchiveError
+from aind_pipelines.archive.fetch import fetch
 from aind_pipelines.archive.fixity import check
 from aind_pipelines.archive.intake import local_source
-from aind_pipelines.archive.layout import Archive
+from aind_pipelines.archive.layout import Archive, init_archive
+from aind_pipelines.archive.naming import name_items
+from aind_pipelines.archive.verify import verify
 from aind_pipelines_tests.registry_process import PASSWORD, USER, RegistryProcess
 
 NBANK = Path(sysconfig.get_path("scripts")) / "nbank"
@@ -109,3 +114,49 @@ def test_both_find_the_same_flipped_bit(tmp_path, archive, registry, registry_pr
     stored.chmod(0o444)
     assert [finding.code for finding in check(archive, registry).findings] == ["corrupt"]
     assert nbank(registry_process, "archive", "check", archive.path).returncode == 1
+
+
+def test_the_command_finds_what_we_copied_and_assigned(tmp_path, archive, second, registry, registry_process, unique):
+    path = tmp_path / f"{unique} a.wav"
+    path.write_text(unique)
+    [(_, item)] = name_items(archive, registry, "registry", [path], "session-raw", {}, keep_source=True)
+    [result] = deposit(archive, registry, [item])
+    assert [copied.status for copied in copy(registry, [result.id], second)] == ["copied"]
+    for each in (archive, second):
+        checked = nbank(registry_process, "archive", "check", each.path)
+        assert checked.returncode == 0, checked.stderr
+    assert nbank(registry_process, "locate", result.id).stdout.count(f"{result.id}.wav") == 2
+    assert f"matches registry resource {result.id}" in nbank(registry_process, "verify", path).stdout
+    (tmp_path / "out").mkdir()
+    assert nbank(registry_process, "fetch", "-d", tmp_path / "out", result.id).returncode == 0
+
+
+def test_what_the_command_copied_and_deposited_we_fetch_and_copy(
+    tmp_path, archive, registry, registry_process, unique
+):
+    made = nbank(registry_process, "init", "-n", unique, tmp_path / "theirs")
+    assert made.returncode == 0, made.stderr
+    file = tmp_path / f"{unique}x.json"
+    file.write_text(json.dumps(unique))
+    done = nbank(registry_process, "deposit", "-d", "session-raw", tmp_path / "theirs", file)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "out").mkdir()
+    [fetched] = fetch(registry, [f"{unique}x"], tmp_path / "out")
+    assert (fetched.status, fetched.path.read_text()) == ("fetched", json.dumps(unique))
+    assert [copied.status for copied in copy(registry, [f"{unique}x"], archive)] == ["copied"]
+    [verified] = verify(registry, [fetched.path])
+    assert verified.outcome == "ok"
+
+
+def test_the_command_deposits_into_a_sticky_archive_with_an_acl(tmp_path, registry, registry_process, unique):
+    try:
+        archive = init_archive(tmp_path / "sticky", registry, unique, 0o027, sticky=True, acl=True)
+    except ArchiveError as problem:
+        pytest.skip(str(problem))
+    for who in ("n", "o"):
+        (tmp_path / f"{who}{unique}.wav").write_text(who + unique)
+    done = nbank(registry_process, "deposit", "-d", "session-raw", archive.path, tmp_path / f"n{unique}.wav")
+    assert done.returncode == 0, done.stderr
+    ours = DepositItem(f"o{unique}", local_source(tmp_path / f"o{unique}.wav"), "session-raw")
+    assert [result.status for result in deposit(archive, registry, [ours])] == ["deposited"]
+    assert check(archive, registry).findings == []

@@ -8,10 +8,9 @@ import pytest
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.deposit import deposit
 from aind_pipelines.archive.fixity import check
-from aind_pipelines.archive.layout import init_archive
 from aind_pipelines.archive.naming import name_items
 from aind_pipelines.clients.registry import Query
-from aind_pipelines_tests.registry_process import PLAIN, die, in_child, running_registry
+from aind_pipelines_tests.registry_process import die, in_child
 
 
 def assigned(archive, registry, *paths: Path, **given):
@@ -102,15 +101,3 @@ def test_content_that_changes_after_the_reservation_is_refused(tmp_path, archive
     assert refused.status == "refused"
     assert path.read_text() == "changed" + unique
     assert check(archive, registry).findings == []
-
-
-def test_a_plain_registry_assigns_identifiers_too(tmp_path):
-    with (
-        running_registry(tmp_path, program=PLAIN) as running,
-        running.client() as registry,
-    ):
-        live = init_archive(tmp_path / "live", registry)
-        results = assigned(live, registry, *make(tmp_path, "a b", "c d"))
-        assert [result.status for result in results] == ["deposited", "deposited"]
-        assert all(registry.get_resource(result.id).locations == ("live",) for result in results)
-        assert check(live, registry).findings == []

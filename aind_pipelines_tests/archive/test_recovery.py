@@ -219,3 +219,20 @@ def test_an_identifier_taken_meanwhile_is_withdrawn(tmp_path, archive, registry_
     assert recovered.status == "rolled_back"
     assert "other content" in recovered.reason
     assert archive.entries(unique) == []
+
+
+def test_a_registered_copy_that_the_crash_hurt_is_damaged_and_stays(
+    tmp_path, archive, registry_process, registry, unique
+):
+    path = make(tmp_path, "file", unique)
+    interrupted(archive, registry_process, unique, path)
+    [copy] = archive.entries(unique)
+    registry.register(unique, read_digests(local_source(copy)).sha1, "session-raw", archive.name_in(registry))
+    copy.chmod(0o644)
+    copy.write_bytes(b"\0" * len(unique))
+    [recovered] = recover(archive, registry).recovered
+    assert recovered.status == "damaged"
+    assert "archive check" in recovered.reason
+    assert path.exists()
+    assert [finding.code for finding in check(archive, registry).findings] == ["corrupt"]
+    assert recover(archive, registry).recovered == ()

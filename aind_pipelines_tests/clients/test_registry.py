@@ -4,13 +4,14 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from aind_pipelines.clients import http
 from aind_pipelines.clients.errors import AccessRefused, ServiceUnavailable, UnexpectedAnswer
-from aind_pipelines.clients.registry import Registration, RegistryClient, RegistryRefused, Resource
+from aind_pipelines.clients.registry import Location, Registration, RegistryClient, RegistryRefused, Resource
 from aind_pipelines_tests.registry_process import running_registry
 
 
@@ -278,3 +279,30 @@ def test_a_broken_line_of_a_bulk_answer_is_an_error():
     line = json.dumps(record("x")).encode()
     with server(lambda *_: (200, {}, line + b"\n" + line[:20])) as (client, _), pytest.raises(UnexpectedAnswer):
         client.get_resources(["x", "y"])
+
+
+def test_many_are_located_in_few_requests_and_what_has_no_location_is_left_out(client):
+    for number in range(3):
+        client.register(f"loc{number}", f"{number}" * 39 + "e", "session-raw", None if number == 2 else "arch")
+    client.add_location("loc0", "arch2")
+    found = client.locate([f"loc{number}" for number in range(700)] + ["a b"])
+    assert {id_: sorted(place.archive for place in one.locations) for id_, one in found.items()} == {
+        "loc0": ["arch", "arch2"],
+        "loc1": ["arch"],
+    }
+    assert (found["loc0"].sha1, found["loc0"].filename) == ("0" * 39 + "e", "loc0")
+    assert client.locate([]) == {}
+
+
+def test_a_registrys_own_download_is_asked_for_as_we_reach_it_and_a_refusal_keeps_its_words():
+    def answer(method: str, path: str, body: bytes) -> Answer:
+        if path == "/neurobank/download/x/":
+            return 200, {"Content-Type": "application/octet-stream"}, b"content"
+        return 415, {}, b'{"detail": "The resource is a directory"}'
+
+    with server(answer) as (client, _):
+        host = client.url.split("/")[2]
+        place = Location("registry", "https", f"{host}/neurobank/download/", "x")
+        assert b"".join(client.download(place)) == b"content"
+        with pytest.raises(UnexpectedAnswer, match=r"415 \(The resource is a directory\)"):
+            list(client.download(replace(place, resource="y")))

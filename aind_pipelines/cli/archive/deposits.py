@@ -192,7 +192,8 @@ def _look_at(target: Archive, name: str, file: Path, id_: str | None, known: Map
 def recover(directory: Path, as_json: bool) -> None:
     """Finish or roll back deposits into DIRECTORY that were interrupted. Every deposit begins with this.
 
-    Exit code 1 when some were left: those of another user, who has to recover them.
+    Exit code 1 when some were left: those of another user, who has to recover them, and registered copies that the
+    crash damaged.
     """
     from aind_pipelines.archive.layout import Archive
     from aind_pipelines.archive.recovery import recover as run
@@ -209,8 +210,10 @@ def recover(directory: Path, as_json: bool) -> None:
     for name in result.blocked:
         click.echo(f"{name}: blocked; it belongs to another user, who has to recover it", err=True)
     counts = Counter(one.status for one in result.recovered)
+    damaged = f", {counts['damaged']} damaged" if counts["damaged"] else ""
     click.echo(
-        f"{counts['finished']} finished, {counts['rolled_back']} rolled back, {len(result.blocked)} blocked", err=True
+        f"{counts['finished']} finished, {counts['rolled_back']} rolled back{damaged}, {len(result.blocked)} blocked",
+        err=True,
     )
-    if result.blocked:
+    if result.blocked or counts["damaged"]:
         raise SystemExit(1)

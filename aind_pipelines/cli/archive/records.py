@@ -67,25 +67,39 @@ def search(
 ) -> None:
     """Print the identifiers of the resources that match every filter; NAME is a part of the identifier.
 
-    A VALUE is read as JSON if it is some.
+    NAME may be a full identifier (URL), which is looked for in the registry that it names. A VALUE is read as JSON if
+    it is some.
     """
     from aind_pipelines.clients.registry import Query
 
-    try:
-        query = Query(
-            name=name,
-            dtype=dtype,
-            sha1=sha1,
-            archive=archive_name,
-            scheme=scheme,
-            metadata=metadata_from(metadata),
-            without=metadata_from(without, "-K"),
+    with contextlib.ExitStack() as stack:
+        registry, part = _registry_of(name, stack)
+        try:
+            query = Query(
+                name=part,
+                dtype=dtype,
+                sha1=sha1,
+                archive=archive_name,
+                scheme=scheme,
+                metadata=metadata_from(metadata),
+                without=metadata_from(without, "-K"),
+            )
+        except ValueError as problem:
+            raise click.UsageError(str(problem)) from None
+        emit(
+            (asdict(resource) for resource in registry.search(query)),
+            lambda row: click.echo(row["id"]),
+            json_lines=json_lines,
+            as_json=as_json,
         )
-    except ValueError as problem:
-        raise click.UsageError(str(problem)) from None
-    with client() as registry:
-        rows = (asdict(resource) for resource in registry.search(query))
-        emit(rows, lambda row: click.echo(row["id"]), json_lines=json_lines, as_json=as_json)
+
+
+def _registry_of(name: str | None, stack: contextlib.ExitStack) -> tuple[RegistryClient, str | None]:
+    """The registry to search, and the part of the identifier to look for."""
+    if name is None or "://" not in name:
+        return stack.enter_context(client()), name
+    [(registry, [one])] = by_registry([name], stack)
+    return registry, one.id
 
 
 @click.command()

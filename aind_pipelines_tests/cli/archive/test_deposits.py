@@ -1,5 +1,6 @@
 """``aind-pipelines archive deposit`` and ``recover``: what they print, and the exit codes that a scheduler sees."""
 
+import hashlib
 import json
 
 import pytest
@@ -94,6 +95,31 @@ def test_recover_exits_1_when_a_journal_is_another_users(live, run, monkeypatch)
     assert "20260101T000000-00000000.jsonl: blocked" in err
 
 
+def test_recover_exits_1_for_a_registered_copy_that_the_crash_hurt(live, run, files, mark, registry_process):
+    def killed() -> None:
+        published = False
+
+        def hook(operation: str, _path: object) -> None:
+            nonlocal published
+            if published:
+                die()
+            published = operation == "rename_new"
+
+        with fsops.fault_hook(hook):
+            run("archive", "deposit", live, files[0], "--copy", "-d", "session-raw")
+
+    assert in_child(killed) == -9
+    copy = live / "resources" / files[0].name[:2] / files[0].name
+    with registry_process.client() as client:
+        client.register(files[0].stem, hashlib.sha1(copy.read_bytes()).hexdigest(), "session-raw", f"live-{mark}")
+    copy.chmod(0o600)
+    copy.write_text(files[0].name.swapcase())
+    code, out, err = run("archive", "recover", live)
+    assert (code, out.split("\t")[1]) == (1, "damaged")
+    assert "1 damaged" in err
+    assert files[0].exists()
+
+
 @pytest.mark.parametrize("between", [b"\n", b"\0"], ids=["lines", "nul"])
 def test_names_come_from_standard_input(live, run, files, between):
     listed = between.join(str(path).encode() for path in files)
@@ -171,8 +197,8 @@ def test_a_list_is_closed_when_the_registry_fails_in_its_midst(live, run, files,
         (("archive", "copy", "LIVE", "-f", "/nonexistent"), 2, "cannot be read"),
         (("archive", "deposit", "/nonexistent", "x", "-d", "session-raw"), 1, "not an archive"),
         (("archive", "init", "LIVE"), 1, "already exists"),
-        (("archive", "init", "LIVE2", "-u", "9"), 2, "octal"),
-        (("archive", "init", "LIVE2", "-g", "no-such-group"), 1, "group"),
+        (("archive", "init", "LIVE-new", "-u", "9"), 2, "octal"),
+        (("archive", "init", "LIVE-new", "-g", "no-such-group"), 1, "group"),
         (("-r", "http://127.0.0.1:9/", "archive", "list"), 1, "registry"),
         (("-a", "nocolon", "archive", "list"), 2, "USER:PASSWORD"),
         (("-a", "depositor:secret-text", "archive", "dtype", "add", "q", "r"), 1, "login"),

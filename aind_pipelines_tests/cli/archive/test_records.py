@@ -16,7 +16,7 @@ def test_info_prints_records_and_names_what_is_missing(live, run, files, registr
     assert json.loads(run("archive", "info", files[0].stem, "--json")[1])[0]["dtype"] == "session-raw"
 
 
-def test_search_by_name_hash_dtype_archive_scheme_and_metadata(live, run, files, mark):
+def test_search_by_name_hash_dtype_archive_scheme_and_metadata(live, run, files, mark, registry_process):
     assert run("archive", "deposit", live, files[0], "-d", "session-raw", "-k", f"who={mark}", "-k", "n=1")[0] == 0
     assert run("archive", "deposit", live, files[1], "-d", "session-raw", "-k", f"who={mark}", "-k", "n=2")[0] == 0
     one, two = (path.stem for path in files)
@@ -28,6 +28,7 @@ def test_search_by_name_hash_dtype_archive_scheme_and_metadata(live, run, files,
         return sorted(out.split())
 
     assert found(mark) == [one, two]
+    assert found(f"{registry_process.url}resources/{two}/") == [two]
     assert found("-H", sha1) == found("-H", sha1[3:20], mark) == [one]
     assert found("-n", f"live-{mark}") == [one, two]
     assert found("-n", f"live-{mark}x") == []
@@ -57,3 +58,17 @@ def test_dtypes_are_added_and_listed(run, mark):
     code, _, err = run("archive", "dtype", "add", mark, "application/other")
     assert code == 1
     assert "already exists" in err
+
+
+def test_a_reader_that_ends_early_is_no_traceback(deposited, mark, registry_process):
+    import os
+    import subprocess
+    import sys
+
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "aind_pipelines.cli", "archive", "search", "-j", mark]
+    environment = os.environ | {"NBANK_REGISTRY": registry_process.url}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
