@@ -336,6 +336,7 @@ class DepositRule(_PolicyModel):
 
     archive: str = Field(default="live", description="registered name of the archive")
     dtype: str = Field(description="data type they are registered with")
+    zip_directories: bool = Field(default=False, description="deposit each asset as one zip file")
 
 
 class DepositPolicy(_PolicyModel):
@@ -343,13 +344,15 @@ class DepositPolicy(_PolicyModel):
 
     archive: str = Field(default="live", description="registered name of the archive of raw assets")
     dtype: str = Field(default="session-raw", description="data type of raw assets")
+    zip_directories: bool = Field(default=False, description="deposit each raw asset as one zip file")
     derived: dict[str, DepositRule] = Field(
         default_factory=dict, description="where derived assets go, by process; others are not deposited"
     )
 
     def rules(self) -> dict[str, DepositRule]:
         """Where the assets of each role go."""
-        return {RAW: DepositRule(archive=self.archive, dtype=self.dtype), **self.derived}
+        raw = DepositRule(archive=self.archive, dtype=self.dtype, zip_directories=self.zip_directories)
+        return {RAW: raw, **self.derived}
 
     def archives(self) -> list[str]:
         """The archives that assets go to."""
@@ -361,6 +364,7 @@ class InboxPolicy(_PathPolicy):
 
     archive: str = Field(description="registered name of the archive they go to")
     dtype: str = Field(description="data type they are registered with")
+    zip_directories: bool = Field(default=False, description="deposit each directory as one zip file")
     metadata: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="registered with each of them"
     )

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from benchmarks.environment import isolated
 
-NAMES = ("docdb", "lab", "tables")
-_SIZES = {"docdb": "records", "tables": "rows"}
+NAMES = ("deposit", "docdb", "lab", "tables")
+_SIZES = {"deposit": ("files", "gigabytes"), "docdb": ("records",), "tables": ("rows",)}
 
 
 def main() -> int:
@@ -24,10 +24,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--records", type=int, help="docdb: how many records (default: 20000)")
     parser.add_argument("--rows", type=int, help="tables: how many rows (default: 200000)")
+    parser.add_argument("--files", type=int, help="deposit: how many small files (default: 10000)")
+    parser.add_argument("--gigabytes", type=float, help="deposit: size of the large file in GiB (default: 4)")
     arguments = parser.parse_args()
-    options = {name: number for name in _SIZES.values() if (number := getattr(arguments, name)) is not None}
+    sizes = [name for names in _SIZES.values() for name in names]
+    options = {name: number for name in sizes if (number := getattr(arguments, name)) is not None}
     for name in options:
-        if _SIZES.get(arguments.name) != name:
+        if name not in _SIZES.get(arguments.name, ()):
             parser.error(f"--{name} says nothing to {arguments.name}")
     # What a measurement started, a lab for one, it stops when it is left.
     signal.signal(signal.SIGTERM, _leave)

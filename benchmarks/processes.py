@@ -17,11 +17,13 @@ CLI = (sys.executable, "-m", "aind_pipelines.cli")
 MEGABYTE = 1e6
 
 
-def timed(command: list[str], environment: Mapping[str, str]) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak memory of one child process."""
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=said, stderr=said)
+def timed(command: list[str], environment: Mapping[str, str], given: bytes = b"") -> tuple[float, float, float]:
+    """CPU seconds, wall seconds and peak memory of one child process, which reads what is `given` to it."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as reads:
+        reads.write(given)
+        reads.seek(0)
+        started = time.monotonic()
+        process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdin=reads, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

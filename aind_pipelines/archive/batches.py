@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Status = Literal["deposited", "already_there", "refused"]
 _MAX_NAME = 255
-_WAIT_FOR_OTHERS = 30.0
+_WAIT_FOR_OTHERS = 60.0
 _PAUSE = 0.02
 _ROLL = 2_000
 """Deposits after which a new journal file is begun: what is kept of them in memory goes with the old one."""

@@ -24,8 +24,8 @@ __all__ = ["DepositItem", "DepositResult", "deposit"]
 
 _SMALL = 1 << 20
 _BATCH_ITEMS = BULK_CHUNK
-_BATCH_ITEMS_PLAIN = 50
-"""Where each registration is a request of its own, others wait less for a smaller batch, and gain no less."""
+_BATCH_ITEMS_PLAIN = 200
+"""Where each registration is a request of its own, another depositor of the same items waits less long for these."""
 _BATCH_BYTES = 64 << 20
 _GROUPS = 2
 """Groups under way: one is copied while the other is registered."""

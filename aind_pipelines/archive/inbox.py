@@ -29,8 +29,9 @@ from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
 from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.ids import InvalidId, id_from_name
-from aind_pipelines.archive.intake import SourceRefused, local_source, read_digests
+from aind_pipelines.archive.intake import Source, SourceRefused, local_source, read_digests
 from aind_pipelines.archive.ledger import record_copies
+from aind_pipelines.archive.zipped import Zipped
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.tables.findings import record_findings
 from aind_pipelines.tables.schema import archive_findings
@@ -169,7 +170,7 @@ def deposit_inbox(
                 continue
             try:
                 id_ = str(uuid.uuid4()) if archive.config.policy.auto_identifiers else id_from_name(found.path.name)
-                item = DepositItem(id_, local_source(found.path), inbox.dtype, metadata, keep_source=False)
+                item = DepositItem(id_, _source(inbox, found.path), inbox.dtype, metadata, keep_source=False)
             except (InvalidId, SourceRefused) as problem:
                 _set_aside(inbox, found.path, str(problem), outcome)
                 continue
@@ -192,6 +193,11 @@ def deposit_inbox(
     return outcome
 
 
+def _source(inbox: InboxPolicy, path: Path) -> Source:
+    source = local_source(path)
+    return Zipped(source) if inbox.zip_directories and source.kind == "directory" else source
+
+
 def _settle(inbox: InboxPolicy, path: Path, result: DepositResult, outcome: InboxDeposits) -> None:
     """Put away what a deposit left in the inbox."""
     if result.status == "deposited":
@@ -202,15 +208,15 @@ def _settle(inbox: InboxPolicy, path: Path, result: DepositResult, outcome: Inbo
     elif result.may_succeed_later:
         outcome.waiting += 1
     elif result.status == "already_there":
-        _set_aside(inbox, path, _compared(path, result), outcome)
+        _set_aside(inbox, path, _compared(inbox, path, result), outcome)
     else:
         _set_aside(inbox, path, result.reason, outcome)
 
 
-def _compared(path: Path, result: DepositResult) -> str:
+def _compared(inbox: InboxPolicy, path: Path, result: DepositResult) -> str:
     """What to say of a file whose identifier the archive has already."""
     try:
-        same = read_digests(local_source(path)).sha1 == result.sha1
+        same = read_digests(_source(inbox, path)).sha1 == result.sha1
     except SourceRefused as problem:
         return f"The archive has a resource {result.id} already, and this one cannot be compared with it: {problem}"
     if same:

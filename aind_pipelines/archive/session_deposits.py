@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Engine, Row, func, select
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
-from aind_pipelines.archive.intake import S3Prefix, SourceRefused
+from aind_pipelines.archive.intake import S3Prefix, Source, SourceRefused
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.ledger import record_copies
+from aind_pipelines.archive.zipped import Zipped
 from aind_pipelines.clients.s3 import parse_uri
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.settings import RAW, ArchivePolicy
@@ -80,6 +81,7 @@ def deposit_sessions(
     *,
     dtype: str,
     role: str = RAW,
+    zip_directories: bool = False,
     run_id: str | None = None,
 ) -> SessionDeposits:
     """Deposit the assets of one role of every session of `months`, as directory resources named like them.
@@ -95,6 +97,7 @@ def deposit_sessions(
         months: First days of the months.
         dtype: Data type to register them with.
         role: ``raw``, or the process of derived assets.
+        zip_directories: Deposit each as one zip file instead of a directory.
         run_id: Dagster run, if any.
 
     Raises:
@@ -105,10 +108,16 @@ def deposit_sessions(
     require_dtype(registry, dtype)
     with engine.connect() as connection:
         assets = _raw_assets(connection, months) if role == RAW else _derived_assets(connection, months, role)
+
+    def source(asset: _Asset) -> Source:
+        bucket, prefix = parse_uri(asset.uri)
+        folder = S3Prefix(bucket=bucket, prefix=prefix, client=s3)
+        return Zipped(folder) if zip_directories else folder
+
     name = archive.name_in(registry)
     outcome = SessionDeposits()
     found: dict[date, list[Finding]] = {month: [] for month in months}
-    for batch in _batches(deposit(archive, registry, _items(assets.values(), s3, dtype)), _LEDGER_BATCH):
+    for batch in _batches(deposit(archive, registry, _items(assets.values(), source, dtype)), _LEDGER_BATCH):
         with engine.begin() as connection:
             record_copies(
                 connection,
@@ -123,7 +132,7 @@ def deposit_sessions(
                 found[assets[result.id].month].append(
                     Finding("deposit_refused", f"{name}/{result.id}", message=result.reason)
                 )
-        for id_, message in _changed_since(batch, assets, s3):
+        for id_, message in _changed_since(batch, assets, source):
             found[assets[id_].month].append(Finding("source_changed", f"{name}/{id_}", message=message))
     scope = "deposits" if role == RAW else f"deposits of {role}"
     with engine.begin() as connection:
@@ -173,7 +182,7 @@ def _asset(name: str, session: Row[Any], uri: str, record_id: str | None) -> _As
 
 
 def _changed_since(
-    results: Iterable[DepositResult], assets: Mapping[str, _Asset], s3: S3Client
+    results: Iterable[DepositResult], assets: Mapping[str, _Asset], source: Callable[[_Asset], Source]
 ) -> Iterator[tuple[str, str]]:
     """Of what was in the archive before: whose source is no longer what was deposited, and what to say of it.
 
@@ -183,7 +192,7 @@ def _changed_since(
     def changed(result: DepositResult) -> str | None:
         uri = assets[result.id].uri
         try:
-            if _source(uri, s3).scan().fingerprint == result.fingerprint:
+            if source(assets[result.id]).scan().fingerprint == result.fingerprint:
                 return None
         except SourceRefused as problem:
             return f"{problem} The copy in the archive stays as it was deposited."
@@ -196,16 +205,11 @@ def _changed_since(
                 yield result.id, message
 
 
-def _source(uri: str, s3: S3Client) -> S3Prefix:
-    bucket, prefix = parse_uri(uri)
-    return S3Prefix(bucket=bucket, prefix=prefix, client=s3)
-
-
-def _items(assets: Iterable[_Asset], s3: S3Client, dtype: str) -> Iterator[DepositItem]:
+def _items(assets: Iterable[_Asset], source: Callable[[_Asset], Source], dtype: str) -> Iterator[DepositItem]:
     for asset in assets:
         yield DepositItem(
             id=asset.name,
-            source=_source(asset.uri, s3),
+            source=source(asset),
             dtype=dtype,
             metadata=asset.metadata,
             keep_source=True,

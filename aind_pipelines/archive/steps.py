@@ -24,7 +24,6 @@ from aind_pipelines.archive.errors import ArchiveWriteFailed
 from aind_pipelines.archive.intake import (
     Listing,
     LocalDirectory,
-    LocalFile,
     Source,
     SourceRefused,
     combine,
@@ -32,6 +31,7 @@ from aind_pipelines.archive.intake import (
 )
 from aind_pipelines.archive.journal import Entry, Journal, Staged
 from aind_pipelines.archive.layout import Archive
+from aind_pipelines.archive.zipped import Zipped, local_source_of
 from aind_pipelines.clients.registry import Registration, RegistryClient, RegistryRefused, Resource
 
 _SYNC_WHOLE = 3
@@ -298,12 +298,10 @@ def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict
 def _remove_source(archive: Archive, entry: Entry) -> str:
     intent = entry.intent
     path = Path(intent.source)
-    source = LocalDirectory(path) if intent.source_kind == "directory" else LocalFile(path)
+    source = local_source_of(path, intent.source_kind)
     try:
         listing = source.scan()
-        if listing.fingerprint == intent.fingerprint or (
-            isinstance(source, LocalDirectory) and _is_remainder(archive, entry, source, listing)
-        ):
+        if listing.fingerprint == intent.fingerprint or _is_remainder(archive, entry, source, listing):
             source.remove(listing)
             return ""
     except SourceRefused as problem:
@@ -313,8 +311,12 @@ def _remove_source(archive: Archive, entry: Entry) -> str:
     return f"the source was kept: {path} changed after it was deposited"
 
 
-def _is_remainder(archive: Archive, entry: Entry, source: LocalDirectory, listing: Listing) -> bool:
+def _is_remainder(archive: Archive, entry: Entry, source: Source, listing: Listing) -> bool:
     """Whether `source` is what an interrupted removal left: fewer files than archived, each equal to its copy."""
+    if isinstance(source, Zipped):
+        return source.is_remainder_of(final_path(archive, entry))
+    if not isinstance(source, LocalDirectory):
+        return False
     copy = LocalDirectory(final_path(archive, entry))
     copies = {member.relpath: member for member in copy.scan().members}
     names = {member.relpath for member in listing.members}

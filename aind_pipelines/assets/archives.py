@@ -49,6 +49,7 @@ def deposited_resources(
                 months_of(context),
                 dtype=rule.dtype,
                 role=role,
+                zip_directories=rule.zip_directories,
                 run_id=context.run.run_id,
             )
             context.log.info(

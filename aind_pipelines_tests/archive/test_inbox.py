@@ -125,6 +125,19 @@ def test_what_is_ready_is_moved_registered_and_in_the_ledger(inbox: Inbox, uniqu
     assert (again.deposited, again.rejected, again.waiting) == (0, 0, 0)
 
 
+def test_directories_are_deposited_as_one_zip_each_where_the_policy_says_so(inbox: Inbox, unique: str) -> None:
+    inbox.policy = inbox.policy.model_copy(update={"zip_directories": True})
+    for _ in range(2):
+        (inbox.path / f"{unique}d").mkdir()
+        (inbox.path / f"{unique}d" / "x").write_bytes(unique.encode())
+        done = inbox.run()
+    assert (done.deposited, done.rejected) == (0, 1)
+    assert "the same content" in inbox.reason(f"{unique}d")
+    (path,) = inbox.archive.entries(f"{unique}d")
+    assert path.name == f"{unique}d.zip"
+    assert check(inbox.archive, inbox.registry).findings == []
+
+
 def test_what_is_refused_lies_aside_with_its_reason_and_is_a_finding_until_it_is_taken_away(
     inbox: Inbox, unique: str
 ) -> None:
