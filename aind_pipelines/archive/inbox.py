@@ -15,7 +15,6 @@ import itertools
 import os
 import stat
 import time
-import uuid
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,9 +27,9 @@ from aind_pipelines.archive import fsops
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
 from aind_pipelines.archive.errors import ArchiveError
-from aind_pipelines.archive.ids import InvalidId, id_from_name
 from aind_pipelines.archive.intake import Source, SourceRefused, local_source, read_digests
 from aind_pipelines.archive.ledger import record_copies
+from aind_pipelines.archive.naming import name_items, naming_of
 from aind_pipelines.archive.zipped import Zipped
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.tables.findings import record_findings
@@ -163,19 +162,30 @@ def deposit_inbox(
     metadata = {**inbox.metadata, "inbox": name}
     asked: deque[Path] = deque()
 
-    def items() -> Iterator[DepositItem]:
+    def ready() -> Iterator[Path]:
         for found in sorted(look(inbox), key=lambda each: each.path.name):
-            if not found.ready:
+            if found.ready:
+                yield found.path
+            else:
                 outcome.waiting += 1
-                continue
-            try:
-                id_ = str(uuid.uuid4()) if archive.config.policy.auto_identifiers else id_from_name(found.path.name)
-                item = DepositItem(id_, _source(inbox, found.path), inbox.dtype, metadata, keep_source=False)
-            except (InvalidId, SourceRefused) as problem:
-                _set_aside(inbox, found.path, str(problem), outcome)
-                continue
-            asked.append(found.path)
-            yield item
+
+    def items() -> Iterator[DepositItem]:
+        named = name_items(
+            archive,
+            registry,
+            naming_of(archive),
+            ready(),
+            inbox.dtype,
+            metadata,
+            keep_source=False,
+            source_at=lambda path: _source(inbox, path),
+        )
+        for path, item in named:
+            if isinstance(item, str):
+                _set_aside(inbox, path, item, outcome)
+            else:
+                asked.append(path)
+                yield item
 
     results = deposit(archive, registry, items())
     while batch := list(itertools.islice(results, _LEDGER_BATCH)):

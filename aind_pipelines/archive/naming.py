@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,7 @@ from aind_pipelines.archive.deposit import DepositItem
 from aind_pipelines.archive.digests import Digests
 from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.ids import InvalidId, id_from_name
-from aind_pipelines.archive.intake import (
-    LocalDirectory,
-    LocalFile,
-    Sink,
-    SourceRefused,
-    local_source,
-    read_digests,
-)
+from aind_pipelines.archive.intake import Sink, Source, SourceRefused, local_source, read_digests
 from aind_pipelines.archive.layout import MARKER, Archive
 from aind_pipelines.archive.steps import same_content
 from aind_pipelines.clients.registry import Registration, RegistryClient, RegistryRefused, Resource
@@ -61,6 +54,7 @@ def name_items(
     keep_source: bool,
     threads: int = 4,
     sink: Sink | None = None,
+    source_at: Callable[[Path], Source] = local_source,
 ) -> Iterator[tuple[Path, DepositItem | str]]:
     """Give each of `paths` an identifier, as they are asked for.
 
@@ -74,6 +68,7 @@ def name_items(
         keep_source: Whether the sources stay.
         threads: How many are read at the same time.
         sink: Is handed each piece that is read.
+        source_at: Gives the source at a path, or raises `SourceRefused`.
 
     Yields:
         Each path, in order, with what to deposit, or why that cannot be.
@@ -82,7 +77,7 @@ def name_items(
         ServiceError: The registry fails.
     """
     if naming == "registry":
-        assigned = _Assigned(archive, registry, dtype, metadata, keep_source, threads, sink)
+        assigned = _Assigned(archive, registry, dtype, metadata, keep_source, threads, sink, source_at)
         remaining = iter(paths)
         while chunk := list(itertools.islice(remaining, _CHUNK)):
             yield from assigned.chunk(chunk)
@@ -90,12 +85,12 @@ def name_items(
     for path in paths:
         try:
             id_ = str(uuid.uuid4()) if naming == "uuid" else id_from_name(path.name)
-            yield path, DepositItem(id_, local_source(path), dtype, metadata, keep_source)
+            yield path, DepositItem(id_, source_at(path), dtype, metadata, keep_source)
         except (InvalidId, SourceRefused) as problem:
             yield path, str(problem)
 
 
-_Read = tuple[LocalFile | LocalDirectory, Digests]
+_Read = tuple[Source, Digests]
 
 
 class _Assigned:
@@ -108,6 +103,7 @@ class _Assigned:
         keep_source: bool,
         threads: int,
         sink: Sink | None,
+        source_at: Callable[[Path], Source],
     ) -> None:
         self.archive = archive
         self.registry = registry
@@ -117,6 +113,7 @@ class _Assigned:
         self.keep_source = keep_source
         self.threads = threads
         self.sink = sink
+        self.source_at = source_at
 
     def chunk(self, paths: list[Path]) -> Iterator[tuple[Path, DepositItem | str]]:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="naming") as pool:
@@ -136,7 +133,7 @@ class _Assigned:
     def _read(self, path: Path) -> _Read | str:
         """Digest a source, unless it is one that the archive will not take."""
         try:
-            source = local_source(path)
+            source = self.source_at(path)
             if source.kind == "directory" and not self.archive.config.policy.allow_directories:
                 return f"{source.uri} is a directory, and this archive's policy does not allow directories"
             digests = read_digests(source, self.sink)

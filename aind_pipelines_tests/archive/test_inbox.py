@@ -125,6 +125,18 @@ def test_what_is_ready_is_moved_registered_and_in_the_ledger(inbox: Inbox, uniqu
     assert (again.deposited, again.rejected, again.waiting) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("kind", [None, "uuid"])
+def test_identifiers_are_assigned_where_the_archives_policy_says_so(inbox: Inbox, unique: str, kind: str) -> None:
+    policy = inbox.archive.config.policy
+    policy.auto_identifiers, policy.auto_id_type = True, kind
+    inbox.put("any name will do.wav", unique.encode())
+    done = inbox.run()
+    assert (done.deposited, done.rejected, done.waiting) == (1, 0, 0)
+    (resource,) = inbox.registry.iter_archive_resources(inbox.archive.name_in(inbox.registry))
+    assert len(resource.id) == (36 if kind == "uuid" else 8)
+    assert check(inbox.archive, inbox.registry).findings == []
+
+
 def test_directories_are_deposited_as_one_zip_each_where_the_policy_says_so(inbox: Inbox, unique: str) -> None:
     inbox.policy = inbox.policy.model_copy(update={"zip_directories": True})
     for _ in range(2):
