@@ -75,16 +75,9 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"randomised tests: seed {seed} (again with --hypothesis-seed={seed}), {'long' if SOAK else 'short'} counts"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first. With several workers, a file's fast tests go to one of them, and its slow ones to one."""
-    items.sort(key=_is_slow)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(f"{item.location[0]}{' slow' if _is_slow(item) else ''}"))
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None
+    """Fast tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
