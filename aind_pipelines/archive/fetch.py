@@ -197,7 +197,7 @@ class _Fetch:
         if isinstance(source, LocalCopy):
             local = local_source(source.path)
             listing = local.scan()
-            return draft.copy(local, listing, self.sink)
+            return draft.copy_from(local, listing, self.sink)
         for attempt in itertools.count(1):
             try:
                 return draft.download(self.registry.download(source), self.sink)
@@ -208,7 +208,7 @@ class _Fetch:
 
     def _publish(self, draft: _Draft, target: Path) -> None:
         if self.replace and os.path.lexists(target):
-            draft.replace(target)
+            draft.put_over(target)
         else:
             fsops.move_new(draft.path, target)
         fsops.fsync_dir(self.folder)
@@ -227,7 +227,7 @@ class _Draft:
         """Whether anything was written."""
         return os.path.lexists(self.path) and bool(self.path.lstat().st_size)
 
-    def copy(self, source: LocalFile | LocalDirectory, listing: Listing, sink: Sink) -> Digests:
+    def copy_from(self, source: LocalFile | LocalDirectory, listing: Listing, sink: Sink) -> Digests:
         """Copy a local resource."""
         if source.kind == "file":
             [member] = listing.members
@@ -291,7 +291,7 @@ class _Draft:
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def replace(self, target: Path) -> None:
+    def put_over(self, target: Path) -> None:
         """Take the place of what is at `target`."""
         if not stat.S_ISDIR(self.path.lstat().st_mode) and not stat.S_ISDIR(target.lstat().st_mode):
             fsops.replace(self.path, target)
