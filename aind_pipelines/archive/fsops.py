@@ -254,8 +254,22 @@ def rename_claimed(source: Path, target: Path) -> None:
     except FileExistsError:
         if not _is_claim(target, folder=folder):
             raise
-    _step("rename_claimed", target)
-    source.rename(target)
+    try:
+        _step("rename_claimed", target)
+        source.rename(target)
+    except OSError:
+        with contextlib.suppress(OSError):  # what stays is dropped when the deposit is withdrawn
+            drop_claim(target, folder=folder)
+        raise
+
+
+def drop_claim(target: Path, *, folder: bool) -> None:
+    """Remove what `rename_claimed` left under a name when its move failed; anything but an empty claim stays."""
+    try:
+        if _is_claim(target, folder=folder):
+            rmdir(target) if folder else unlink(target)
+    except FileNotFoundError:
+        return
 
 
 def move_new(source: Path, target: Path, *, rename: bool = True, links: bool = True) -> None:

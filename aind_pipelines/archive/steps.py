@@ -270,8 +270,16 @@ def withdraw(archive: Archive, journal: Journal, reasons: Mapping[Entry, str]) -
             fsops.unlink(final)
     sync_folders(archive, {final_path(archive, entry).parent for entry in out})
     for entry in reasons:
+        if entry.staged is not None and entry not in out and _claims_names(archive, entry):
+            fsops.drop_claim(final_path(archive, entry), folder=entry.intent.kind == "directory")
         fsops.rmtree(staging_path(archive, entry))
     journal.dropped(reasons)
+
+
+def _claims_names(archive: Archive, entry: Entry) -> bool:
+    """Whether publishing here first claims the final name (see `fsops.move_new`)."""
+    can = archive.filesystem()
+    return not can.rename_new and (entry.intent.kind == "directory" or not can.links)
 
 
 def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict[Entry, str]:

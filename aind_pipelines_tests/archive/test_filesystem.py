@@ -109,3 +109,25 @@ def test_a_name_that_is_taken_is_refused_in_every_way(tmp_path, kind, lacking):
         fsops.move_new(source, target)
     assert not source.exists()
     assert (target if kind == "file" else target / "x").read_text() == "new"
+
+
+def test_a_claim_does_not_outlive_the_move_that_failed(tmp_path: Path) -> None:
+    for folder in (False, True):
+        source, target = tmp_path / f"source{folder}", tmp_path / f"target{folder}"
+        if folder:
+            source.mkdir()
+            (source / "a").write_bytes(b"a")
+        else:
+            source.write_bytes(b"a")
+
+        def full(operation: str, path: Path) -> None:
+            if operation == "rename_claimed":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        with fsops.fault_hook(full), pytest.raises(OSError, match="No space left"):
+            fsops.rename_claimed(source, target)
+        assert not os.path.lexists(target)
+        assert source.exists()
+        fsops.rename_claimed(source, target)
+        fsops.drop_claim(target, folder=folder)
+        assert target.exists()
