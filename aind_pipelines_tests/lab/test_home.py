@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -171,9 +170,7 @@ def test_the_lock_has_one_holder_and_goes_with_its_process(home: LabHome) -> Non
         with pytest.raises(HomeInUse, match="lab down"):
             home.lock()
         holder.kill()
-    started = time.monotonic()
     os.close(home.lock(wait=5))
-    assert time.monotonic() - started < 1
 
 
 def test_the_environment_names_only_what_settings_know(home: LabHome) -> None:

@@ -251,7 +251,7 @@ def test_down_ends_what_a_killed_supervisor_left(tiny: TinyLab) -> None:
     started = time.monotonic()
     with pytest.raises(HomeInUse):
         take_over(tiny.home)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5  # at once, instead of after the time it gives a live one
     os.kill(owner.pid, signal.SIGKILL)
     assert control.stop(tiny.home) is True
     assert wait_for_the_end([owner, *children]) == []

