@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def test_every_real_record_arrives_and_unloadable_files_are_listed(real_records: Path, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     shutil.copytree(real_records, folder)
+    folder.chmod(0o700)  # the original may be read-only
     ids = {json.loads(file.read_text())["_id"] for file in folder.glob("*.json")}
     (folder / "malformed.json").write_text('{"_id": "x", ')
     (folder / "list.json").write_text("[]")
