@@ -10,7 +10,6 @@ last changed according to ``ctime``, which no copying program can set.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import stat
@@ -254,7 +253,9 @@ def reject(inbox: Path, path: Path, reason: str) -> Path | None:
     try:
         with suppress(FileExistsError):
             fsops.mkdir(folder, _FOLDER_MODE)
-        for number in itertools.count():
+        number = -1
+        while True:
+            number += 1
             target = folder / (_shortened(path.name, len(f".{number}")) + f".{number}" if number else path.name)
             text = folder / (_shortened(target.name, len(_REASON)) + _REASON)
             if os.path.lexists(target):
@@ -275,7 +276,6 @@ def reject(inbox: Path, path: Path, reason: str) -> Path | None:
             f"{printable(str(path))} was refused ({reason}) and cannot be moved to {folder}: {error.strerror}. "
             "Make that directory writable."
         ) from error
-    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
 
 def _explained(name: str, reason: str) -> bytes:
