@@ -270,7 +270,9 @@ def withdraw(archive: Archive, journal: Journal, reasons: Mapping[Entry, str]) -
             fsops.unlink(final)
     sync_folders(archive, {final_path(archive, entry).parent for entry in out})
     for entry in reasons:
-        if entry.staged is not None and entry not in out and _claims_names(archive, entry):
+        # Another's copy of the same content may have the name; of an empty file it could not be told from a claim.
+        holds_bytes = entry.staged is not None and entry.staged.digests.size > 0
+        if holds_bytes and entry not in out and _claims_names(archive, entry):
             fsops.drop_claim(final_path(archive, entry), folder=entry.intent.kind == "directory")
         fsops.rmtree(staging_path(archive, entry))
     journal.dropped(reasons)
