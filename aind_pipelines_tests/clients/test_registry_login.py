@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from aind_pipelines.clients.errors import AccessRefused
+from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.clients.registry.login import login_for
 from aind_pipelines.resources.registry import RegistryResource
 from aind_pipelines.settings import Settings
@@ -37,6 +39,30 @@ def test_the_file_may_be_named(netrc, tmp_path, monkeypatch):
     write(tmp_path / "elsewhere", "default login anna password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "elsewhere"))
     assert login_for(URL, Settings()) == ("anna", "secret")
+
+
+@pytest.mark.parametrize(
+    ("configured", "sent"),
+    [
+        (None, True),
+        (URL, True),
+        ("http://REGISTRY.example.org:8901/other/", True),
+        ("https://registry.example.org:8901/neurobank/", False),
+        ("http://registry.example.org/neurobank/", False),
+        ("http://elsewhere.example.org:8901/neurobank/", False),
+    ],
+)
+def test_a_login_goes_only_to_the_registry_it_was_set_for(netrc, configured, sent):
+    settings = Settings(NBANK_REGISTRY=configured, NBANK_USERNAME="me", NBANK_PASSWORD="pw")
+    assert login_for(URL, settings) == (("me", "pw") if sent else None)
+    write(netrc, "machine registry.example.org login anna password secret\n")
+    assert login_for(URL, settings) == (("me", "pw") if sent else ("anna", "secret"))
+
+
+def test_a_write_without_a_login_says_how_to_give_one(tmp_path):
+    with running_registry(tmp_path) as running, RegistryClient(running.url) as client:
+        with pytest.raises(AccessRefused, match=r"no login was sent\. Give one by -a"):
+            client.add_dtype("made", "x/y")
 
 
 @pytest.mark.parametrize("text", [None, "", "machine", "machine registry.example.org login anna\n", b"\xff\xfe\0bad"])

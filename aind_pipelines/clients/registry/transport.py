@@ -13,11 +13,15 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from aind_pipelines.clients import http
-from aind_pipelines.clients.errors import ServiceUnavailable, UnexpectedAnswer
+from aind_pipelines.clients.errors import AccessRefused, ServiceUnavailable, UnexpectedAnswer
 from aind_pipelines.clients.registry.records import SERVICE, RegistryRefused
 
 _WRITE_ATTEMPTS = 4
 _PIECE = 1 << 20
+_LOG_IN = (
+    "Give one by -a USER:PASSWORD, by NBANK_USERNAME and NBANK_PASSWORD (which are sent to NBANK_REGISTRY alone when "
+    "that is set), or in your netrc."
+)
 _T = TypeVar("_T")
 
 
@@ -35,6 +39,7 @@ class Transport:
             for route in ("bulk/", "batch/find/"):
                 session.mount(self.url + route, http.RetryingAdapter(retry_methods={*http.SAFE_METHODS, "POST"}))
         self._session = session
+        self._logged_in = auth is not None
         if auth is not None:
             # requests would encode text as latin-1.
             self._session.auth = HTTPBasicAuth(auth[0].encode(), auth[1].encode())
@@ -91,17 +96,22 @@ class Transport:
         content = body if body is None or isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
         if content is not None:
             sent["Content-Type"] = "application/json"
-        response = http.request(
-            self._session,
-            SERVICE,
-            method,
-            url,
-            params=params,
-            data=content,
-            headers=sent,
-            allow_redirects=False,
-            stream=stream,
-        )
+        try:
+            response = http.request(
+                self._session,
+                SERVICE,
+                method,
+                url,
+                params=params,
+                data=content,
+                headers=sent,
+                allow_redirects=False,
+                stream=stream,
+            )
+        except AccessRefused:
+            if self._logged_in:
+                raise
+            raise AccessRefused(SERVICE, f"{method} {http.place(url)}: no login was sent. {_LOG_IN}") from None
         status = response.status_code
         if status == 400:
             raise RegistryRefused.from_json(f"{method} {http.place(url)}", json_of(response, None))
