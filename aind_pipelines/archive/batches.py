@@ -21,7 +21,7 @@ from aind_pipelines.archive import steps
 from aind_pipelines.archive.digests import Kind, name_problem
 from aind_pipelines.archive.errors import ArchiveWriteFailed
 from aind_pipelines.archive.ids import InvalidId, check_id
-from aind_pipelines.archive.intake import Listing, Source, SourceRefused, local_source
+from aind_pipelines.archive.intake import Listing, Sink, Source, SourceRefused, local_source
 from aind_pipelines.archive.journal import Entry, Fact, FactIndex, Journal
 from aind_pipelines.archive.layout import Archive, entry_name, id_stub
 from aind_pipelines.clients.errors import AccessRefused, ServiceError
@@ -167,11 +167,12 @@ class _Journals:
 
 
 class Batches:
-    """What the batches of one depositing call share."""
+    """What the batches of one depositing call share. The arguments are those of `deposit`."""
 
-    def __init__(self, archive: Archive, registry: RegistryClient) -> None:
+    def __init__(self, archive: Archive, registry: RegistryClient, sink: Sink | None = None) -> None:
         self.archive = archive
         self.registry = registry
+        self.sink = sink
         self.archive_name = archive.name_in(registry)
         self.registering = threading.Lock()  # on SQLite, writers that meet wait for each other by polling
         self._journals = _Journals(archive)
@@ -482,7 +483,7 @@ class _Deposits:
         work = [
             (entry, self.batch.items[number].source, self.listings[number]) for entry, number in self.numbers.items()
         ]
-        unread = steps.stage(self.archive, self.journal, work)
+        unread = steps.stage(self.archive, self.journal, work, sink=self.batch.shared.sink)
         self._drop(
             {entry: str(refusal) for entry, refusal in unread.items()},
             later={entry for entry, refusal in unread.items() if refusal.reason in _OF_THIS_MOMENT},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
-from aind_pipelines.archive.intake import SourceRefused, local_source, read_digests
+from aind_pipelines.archive.intake import Sink, SourceRefused, local_source, read_digests
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.places import LocalCopy, Places, find_copies
 from aind_pipelines.archive.recovery import recover
@@ -57,6 +57,7 @@ def copy(
     reread: bool = False,
     dry_run: bool = False,
     threads: int = 4,
+    sink: Sink | None = None,
 ) -> Iterator[Copied]:
     """Copy the resources `ids` into `target`, and yield what became of each, in their order.
 
@@ -70,6 +71,7 @@ def copy(
         reread: Whether copies that are there already are read and verified too.
         dry_run: Whether to only look.
         threads: How many are copied at the same time.
+        sink: Is handed each piece that is copied, from several threads, e.g. to count bytes.
 
     Raises:
         ArchiveError: The registry does not have `target`, or it cannot be written.
@@ -77,7 +79,7 @@ def copy(
     """
     if not dry_run:
         recover(target, registry)
-    work = _Copy(registry, target, only_from, reread, dry_run, threads)
+    work = _Copy(registry, target, only_from, reread, dry_run, threads, sink)
     remaining = iter(dict.fromkeys(ids))
     while chunk := list(itertools.islice(remaining, BULK_CHUNK)):
         yield from work.chunk(chunk)
@@ -101,6 +103,7 @@ class _Copy:
         reread: bool,
         dry_run: bool,
         threads: int,
+        sink: Sink | None,
     ) -> None:
         self.registry = registry
         self.target = target
@@ -109,6 +112,7 @@ class _Copy:
         self.reread = reread
         self.dry_run = dry_run
         self.threads = threads
+        self.sink = sink
 
     def chunk(self, ids: list[str]) -> Iterator[Copied]:
         records = self.registry.get_resources(ids)
@@ -182,7 +186,7 @@ class _Copy:
                     yield Copied(id_, "to_copy", source=source, size=size, sha1=task.record.sha1)
                 else:
                     items.append(item)
-            for result in deposit(self.target, self.registry, items, threads=self.threads) if items else ():
+            for result in self._deposit(items):
                 task = left[result.id]
                 if result.status == "refused" and len(task.sources) > 1:
                     task.problems.append(f"{task.sources.pop(0).path}: {result.reason}")
@@ -190,6 +194,10 @@ class _Copy:
                 else:
                     yield self._outcome(task, result)
             left = again
+
+    def _deposit(self, items: list[DepositItem]) -> Iterator[DepositResult]:
+        if items:
+            yield from deposit(self.target, self.registry, items, threads=self.threads, sink=self.sink)
 
     def _item(self, task: _Task) -> DepositItem | Copied:
         """The deposit from the first source that is still there."""

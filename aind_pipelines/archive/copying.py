@@ -15,7 +15,7 @@ import mmap
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.digests import FileDigest
-from aind_pipelines.archive.intake import Listing, Member, Source, SourceRefused, read_member
+from aind_pipelines.archive.intake import Listing, Member, Sink, Source, SourceRefused, read_member
 from aind_pipelines.archive.layout import Archive
 
 LARGE = 16 << 20
@@ -42,7 +42,9 @@ class Copied:
     ino: int
 
 
-def copy_file(archive: Archive, source: Source, member: Member, target: Path, *, durable: bool) -> Copied:
+def copy_file(
+    archive: Archive, source: Source, member: Member, target: Path, *, durable: bool, sink: Sink | None = None
+) -> Copied:
     """Copy one file to `target`, which must not exist, with owner and mode of a deposited file.
 
     Args:
@@ -51,17 +53,19 @@ def copy_file(archive: Archive, source: Source, member: Member, target: Path, *,
         member: The file.
         target: Its copy.
         durable: Whether to make its bytes durable; else the caller does so for the whole file system.
+        sink: Is handed each piece that is read, e.g. to count bytes.
 
     Raises:
         SourceRefused: It cannot be read, or changed meanwhile.
         OSError: The copy cannot be written.
     """
+    sinks = () if sink is None else (sink,)
     fd = fsops.open_excl(target)
     try:
         if member.size >= LARGE:
-            digest = _copy_large(archive, source, member, fd, target)
+            digest = _copy_large(archive, source, member, fd, target, sinks)
         else:
-            digest = read_member(member, source, lambda piece: fsops.write_all(fd, piece, target))
+            digest = read_member(member, source, lambda piece: fsops.write_all(fd, piece, target), *sinks)
         archive.give_open(fd, target)
         fsops.set_mode(fd, archive.file_mode, target)
         if durable:
@@ -82,7 +86,7 @@ def _arrived(fd: int, digest: FileDigest, target: Path) -> os.stat_result:
 
 
 def copy_tree(
-    archive: Archive, source: Source, listing: Listing, target: Path, *, durable: bool
+    archive: Archive, source: Source, listing: Listing, target: Path, *, durable: bool, sink: Sink | None = None
 ) -> dict[str, FileDigest]:
     """Copy everything in `listing` below `target`, which must not exist; see `copy_file`.
 
@@ -94,7 +98,7 @@ def copy_tree(
     for folder in folders:
         fsops.mkdir(target / folder, 0o700)
     files = {
-        member.relpath: copy_file(archive, source, member, target / member.relpath, durable=durable).digest
+        member.relpath: copy_file(archive, source, member, target / member.relpath, durable=durable, sink=sink).digest
         for member in listing.members
     }
     for folder in reversed(folders):
@@ -148,7 +152,9 @@ class _Worker(threading.Thread):
                 self._free.put(block.buffer)
 
 
-def _copy_large(archive: Archive, source: Source, member: Member, fd: int, target: Path) -> FileDigest:
+def _copy_large(
+    archive: Archive, source: Source, member: Member, fd: int, target: Path, sinks: Iterable[Sink]
+) -> FileDigest:
     with _AT_ONCE:
         buffers = [mmap.mmap(-1, _BLOCK) for _ in range(_BUFFERS)]  # page aligned, as direct writes want
         free: SimpleQueue[memoryview] = SimpleQueue()
@@ -164,7 +170,7 @@ def _copy_large(archive: Archive, source: Source, member: Member, fd: int, targe
         for worker in workers:
             worker.start()
         try:
-            size = _read_blocks(source, member, workers, free)
+            size = _read_blocks(source, member, workers, free, sinks)
         finally:
             for worker in workers:
                 worker.blocks.put(None)
@@ -192,7 +198,13 @@ def _write(block: _Block, fd: int, target: Path, *, direct: bool) -> None:
         fsops.write_at(fd, block.view, block.offset, target)
 
 
-def _read_blocks(source: Source, member: Member, workers: list[_Worker], free: SimpleQueue[memoryview]) -> int:
+def _read_blocks(
+    source: Source,
+    member: Member,
+    workers: list[_Worker],
+    free: SimpleQueue[memoryview],
+    sinks: Iterable[Sink],
+) -> int:
     """Hand the member to the workers, block by block; returns its size."""
     where = source.uri if source.kind == "file" else f"{source.uri}/{member.relpath}"
     offset = 0
@@ -216,6 +228,8 @@ def _read_blocks(source: Source, member: Member, workers: list[_Worker], free: S
                 ) from error
             if not size:
                 break
+            for sink in sinks:
+                sink(buffer[:size])
             block = _Block(buffer, size, offset, len(workers), hole=hole)
             for worker in workers:
                 worker.blocks.put(block)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from aind_pipelines.archive.batches import Batches, DepositItem, DepositResult
 from aind_pipelines.archive.errors import ArchiveError
+from aind_pipelines.archive.intake import Sink
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.recovery import recover
 from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient
@@ -37,6 +38,7 @@ def deposit(
     items: Iterable[DepositItem],
     *,
     threads: int = 4,
+    sink: Sink | None = None,
 ) -> Iterator[DepositResult]:
     """Deposit `items` and yield what became of each, in their order.
 
@@ -48,6 +50,7 @@ def deposit(
         registry: Its registry, with credentials that may write.
         items: What to deposit; taken in groups as they are worked on.
         threads: How many items, or batches of small ones, are worked on at the same time.
+        sink: Is handed each piece that is read, from several threads, e.g. to count bytes.
 
     Raises:
         ArchiveError: The registry does not have this archive, or the archive cannot be written.
@@ -56,7 +59,7 @@ def deposit(
     if Archive.open(archive.path).path != archive.path:
         raise ArchiveError(f"{archive.path} is not the archive that was opened.")
     recover(archive, registry)
-    batches = Batches(archive, registry)
+    batches = Batches(archive, registry, sink)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="deposit")
     with contextlib.closing(batches):
         try:

@@ -108,7 +108,7 @@ class _Progress:
         self.done = 0
         self.bytes = 0
 
-    def read(self, piece: bytes) -> None:
+    def read(self, piece: bytes | memoryview) -> None:
         with self._mutex:
             self.bytes += len(piece)
 

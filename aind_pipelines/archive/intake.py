@@ -369,7 +369,7 @@ def local_source(path: Path) -> LocalFile | LocalDirectory:
     return LocalDirectory(path) if stat.S_ISDIR(status.st_mode) else LocalFile(path)
 
 
-Sink = Callable[[bytes], None]
+Sink = Callable[[bytes | memoryview], None]
 
 
 def read_member(member: Member, source: Source, *sinks: Sink) -> FileDigest:

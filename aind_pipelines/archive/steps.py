@@ -24,6 +24,7 @@ from aind_pipelines.archive.errors import ArchiveWriteFailed
 from aind_pipelines.archive.intake import (
     Listing,
     LocalDirectory,
+    Sink,
     Source,
     SourceRefused,
     combine,
@@ -90,9 +91,19 @@ def sync_folders(archive: Archive, folders: Collection[Path]) -> None:
 
 
 def stage(
-    archive: Archive, journal: Journal, work: Sequence[tuple[Entry, Source, Listing]]
+    archive: Archive,
+    journal: Journal,
+    work: Sequence[tuple[Entry, Source, Listing]],
+    *,
+    sink: Sink | None = None,
 ) -> dict[Entry, SourceRefused]:
     """Copy each source into the staging folder, digesting it in the same pass, and make the copies durable.
+
+    Args:
+        archive: Where to.
+        journal: That of the entries.
+        work: The entries, what to copy, and what is known of it.
+        sink: Is handed each piece that is read, e.g. to count bytes.
 
     Returns:
         The sources that cannot be read or that changed meanwhile, with the reason; the others are staged.
@@ -107,7 +118,7 @@ def stage(
     def one(task: tuple[Entry, Source, Listing]) -> Staged | SourceRefused:
         entry, source, listing = task
         try:
-            return _stage_one(archive, entry, source, listing, durable=not at_once)
+            return _stage_one(archive, entry, source, listing, durable=not at_once, sink=sink)
         except SourceRefused as refusal:
             return refusal
 
@@ -121,14 +132,16 @@ def stage(
     return {entry: outcome for entry, outcome in tried.items() if isinstance(outcome, SourceRefused)}
 
 
-def _stage_one(archive: Archive, entry: Entry, source: Source, listing: Listing, *, durable: bool) -> Staged:
+def _stage_one(
+    archive: Archive, entry: Entry, source: Source, listing: Listing, *, durable: bool, sink: Sink | None
+) -> Staged:
     target = staging_path(archive, entry)
     if source.kind == "file":
         member = listing.members[0]
-        copied = copy_file(archive, source, member, target, durable=durable)
+        copied = copy_file(archive, source, member, target, durable=durable, sink=sink)
         files, ino = {member.relpath: copied.digest}, copied.ino
     else:
-        files = copy_tree(archive, source, listing, target, durable=durable)
+        files = copy_tree(archive, source, listing, target, durable=durable, sink=sink)
         ino = target.lstat().st_ino
     if not source.scan().same_as(listing):
         raise SourceRefused("changed", f"{source.uri} changed while it was read. Deposit it when it is complete.")

@@ -33,8 +33,10 @@ class Bar:
             self._done += 1
             self._show(completed=self._done)
 
-    def read(self, piece: bytes) -> None:
+    def read(self, piece: bytes | memoryview) -> None:
         """These bytes were read."""
+        if self._progress is None:
+            return
         with self._mutex:
             self._bytes += len(piece)
             self._show(bytes=_size(self._bytes))

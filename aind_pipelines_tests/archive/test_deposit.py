@@ -78,6 +78,23 @@ def test_a_directory_arrives_whole_and_read_only(tmp_path, archive, registry, un
     nothing_left(archive)
 
 
+def test_every_byte_that_is_read_is_told_once_and_none_when_nothing_is_read(tmp_path, archive, registry, unique):
+    (tmp_path / "small.bin").write_bytes(unique.encode())
+    (tmp_path / "large.bin").write_bytes(unique.encode() * 1_000_000)
+    tree = directory(tmp_path / "tree", unique)
+    items = [item(f"{unique}-{path.stem}", path) for path in (tmp_path / "small.bin", tmp_path / "large.bin", tree)]
+    seen: list[int] = []
+    results = list(deposit(archive, registry, items, sink=lambda piece: seen.append(len(piece))))
+    assert [result.status for result in results] == ["deposited"] * 3
+    assert sum(seen) == sum(result.size or 0 for result in results)
+    assert len(seen) > 5
+    seen.clear()
+    assert {result.status for result in deposit(archive, registry, items, sink=lambda _: seen.append(1))} == {
+        "already_there"
+    }
+    assert seen == []
+
+
 def test_a_second_run_reads_nothing_and_changes_nothing(tmp_path, archive, registry, unique):
     source = directory(tmp_path / "raw", unique)
     [first] = deposit(archive, registry, [item(unique, source)])

@@ -60,9 +60,12 @@ def test_a_login_goes_only_to_the_registry_it_was_set_for(netrc, configured, sen
 
 
 def test_a_write_without_a_login_says_how_to_give_one(tmp_path):
-    with running_registry(tmp_path) as running, RegistryClient(running.url) as client:
-        with pytest.raises(AccessRefused, match=r"no login was sent\. Give one by -a"):
-            client.add_dtype("made", "x/y")
+    with (
+        running_registry(tmp_path) as running,
+        RegistryClient(running.url) as client,
+        pytest.raises(AccessRefused, match=r"no login was sent\. Give one by -a"),
+    ):
+        client.add_dtype("made", "x/y")
 
 
 @pytest.mark.parametrize("text", [None, "", "machine", "machine registry.example.org login anna\n", b"\xff\xfe\0bad"])

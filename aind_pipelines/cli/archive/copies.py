@@ -138,6 +138,7 @@ def copy(
             reread=reread,
             dry_run=dry_run,
             threads=threads,
+            sink=shown.read,
         )
         emit(
             (asdict(one) | {"source": _text(one.source)} for one in found),

@@ -29,6 +29,7 @@ from aind_pipelines.cli.progress import bar
 
 if TYPE_CHECKING:
     from aind_pipelines.archive.deposit import DepositItem, DepositResult
+    from aind_pipelines.archive.intake import Sink
     from aind_pipelines.archive.layout import Archive
     from aind_pipelines.archive.naming import Naming
     from aind_pipelines.clients.registry import RegistryClient, Resource
@@ -88,7 +89,7 @@ def deposit(
                     items = name_items(
                         target, registry, naming, named, known_dtype, values, keep_source=copy, threads=threads
                     )
-                    rows = _deposit(registry, target, items, naming, threads)
+                    rows = _deposit(registry, target, items, naming, threads, shown.read)
                 emit(_told(rows), json_lines=json_lines, as_json=True, after=shown.advance)
 
 
@@ -113,7 +114,7 @@ def _known_dtype(registry: RegistryClient, dtype: str | None) -> str:
 
 
 def _deposit(
-    registry: RegistryClient, target: Archive, items: Iterable[Item], naming: Naming, threads: int
+    registry: RegistryClient, target: Archive, items: Iterable[Item], naming: Naming, threads: int, sink: Sink
 ) -> Iterator[Row]:
     from aind_pipelines.archive.deposit import deposit as run
 
@@ -125,7 +126,7 @@ def _deposit(
             if not isinstance(item, str):
                 yield item
 
-    for result in run(target, registry, wanted(), threads=threads):
+    for result in run(target, registry, wanted(), threads=threads, sink=sink):
         yield from _refusals(waiting)
         file, _ = waiting.popleft()
         yield _row(file, result, naming)

@@ -1,7 +1,12 @@
 """``aind-pipelines archive deposit`` and ``recover``: what they print, and the exit codes that a scheduler sees."""
 
+import contextlib
 import hashlib
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -22,6 +27,26 @@ def test_deposit_moves_and_prints_a_json_list_of_sources_and_identifiers(live, r
     assert code == 1
     assert str(live / "resources" / files[0].name[:2] / files[0].name) in out
     assert "(not found)" in out
+
+
+def test_a_terminal_sees_the_bytes_go_by_and_a_file_sees_no_bar(live, run, files, tmp_path):
+    path = files[0]
+    path.write_bytes(path.name.encode() * 1_000_000)
+    command = [sys.executable, "-m", "aind_pipelines.cli", "archive", "deposit", str(live), str(path)]
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        [*command, "-d", "session-raw", "--copy"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=other
+    )
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal that has lost its other side with EIO
+        while piece := os.read(terminal, 65_536):
+            shown += piece
+    os.close(terminal)
+    assert process.wait() == 0
+    assert "deposit" in shown.decode()
+    assert f"{path.stat().st_size / 1e6:.1f} MB" in shown.decode()
+    assert run("archive", "deposit", live, path, "-d", "session-raw", "--copy")[2] == ""
 
 
 def test_copy_keeps_and_json_lines_come_one_per_file(live, run, files):
