@@ -1,9 +1,9 @@
 """Copying what is deposited, with both digests computed from the very bytes that are written.
 
 A small file is one read and one write. A large one goes through a fixed number of buffers, which one thread fills, two
-digest and one writes, past the page cache where the file system allows that: memory stays the same for any size, and
-the time is that of the slowest of the four. Holes of a sparse file are digested as the zeros that they are, and stay
-holes.
+digest and one writes: memory stays the same for any size, and the time is that of the slowest of the four. The disk is
+told to begin at once, so that little is left to wait for in the end. Holes of a sparse file are digested as the zeros
+that they are, and stay holes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def copy_file(
     fd = fsops.open_excl(target)
     try:
         if member.size >= LARGE:
-            digest = _copy_large(archive, source, member, fd, target, sinks)
+            digest = _copy_large(source, member, fd, target, sinks)
         else:
             digest = read_member(member, source, lambda piece: fsops.write_all(fd, piece, target), *sinks)
         archive.give_open(fd, target)
@@ -152,20 +152,16 @@ class _Worker(threading.Thread):
                 self._free.put(block.buffer)
 
 
-def _copy_large(
-    archive: Archive, source: Source, member: Member, fd: int, target: Path, sinks: Iterable[Sink]
-) -> FileDigest:
+def _copy_large(source: Source, member: Member, fd: int, target: Path, sinks: Iterable[Sink]) -> FileDigest:
     with _AT_ONCE:
-        buffers = [mmap.mmap(-1, _BLOCK) for _ in range(_BUFFERS)]  # page aligned, as direct writes want
         free: SimpleQueue[memoryview] = SimpleQueue()
-        for buffer in buffers:
-            free.put(memoryview(buffer))
+        for _ in range(_BUFFERS):
+            free.put(memoryview(mmap.mmap(-1, _BLOCK)))  # given back to the system at once, other than from a heap
         sha1, second = hashlib.sha1(usedforsecurity=False), blake3()
-        direct = archive.filesystem().direct and fsops.go_direct(fd, target)
         workers = [
             _Worker("sha1", lambda block: sha1.update(block.view), free),
             _Worker("blake3", lambda block: second.update(block.view), free),
-            _Worker("write", lambda block: _write(block, fd, target, direct=direct), free),
+            _Worker("write", lambda block: _write(block, fd, target), free),
         ]
         for worker in workers:
             worker.start()
@@ -179,23 +175,14 @@ def _copy_large(
         for worker in workers:
             if worker.error is not None:
                 raise worker.error
-        if direct:
-            fsops.go_buffered(fd, target)
         fsops.truncate(fd, size, target)  # a hole at the end
         return FileDigest(size, sha1.hexdigest(), second.hexdigest())
 
 
-def _write(block: _Block, fd: int, target: Path, *, direct: bool) -> None:
-    if block.hole:
-        return
-    odd = len(block.view) % mmap.PAGESIZE
-    if direct and odd:  # the last block; nothing is written after it
-        whole = len(block.view) - odd
-        fsops.write_at(fd, block.view[:whole], block.offset, target)
-        fsops.go_buffered(fd, target)
-        fsops.write_at(fd, block.view[whole:], block.offset + whole, target)
-    else:
+def _write(block: _Block, fd: int, target: Path) -> None:
+    if not block.hole:
         fsops.write_at(fd, block.view, block.offset, target)
+        fsops.start_writeback(fd, block.offset, len(block.view), target)
 
 
 def _read_blocks(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import stat
 import sys
@@ -27,6 +26,9 @@ _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1  # renameat2(2), Linux
 _RENAME_EXCHANGE = 2
 _RENAME_EXCL = 4  # renamex_np(2), macOS
+_SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2), Linux
+_PIECE = 128 << 10
+"""Bytes of one write: Linux looks for one stretch of memory for each, which takes long for several MiB."""
 UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK})
 """What `rename_new`, `link` and `syncfs` fail with where the file system has no such thing."""
 _library = ctypes.CDLL(None, use_errno=True)
@@ -71,37 +73,25 @@ def write_all(fd: int, data: bytes | memoryview, path: Path) -> None:
     _step("write", path)
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[os.write(fd, view[:_PIECE]) :]
 
 
 def write_at(fd: int, data: memoryview, offset: int, path: Path) -> None:
     """Write all of `data` at `offset`."""
     _step("write", path)
     while data:
-        written = os.pwrite(fd, data, offset)
+        written = os.pwrite(fd, data[:_PIECE], offset)
         data, offset = data[written:], offset + written
 
 
-def go_direct(fd: int, path: Path) -> bool:
-    """Let writes bypass the page cache from here on, where that can be; `data` must then be aligned."""
-    _step("go_direct", path)
-    return _set_direct(fd, on=True)
+def start_writeback(fd: int, offset: int, size: int, path: Path) -> None:
+    """Let the system begin to write these bytes to the disk, where it can be told so: a later `fsync` waits less.
 
-
-def go_buffered(fd: int, path: Path) -> None:
-    """Undo `go_direct`."""
-    _step("go_buffered", path)
-    _set_direct(fd, on=False)
-
-
-def _set_direct(fd: int, *, on: bool) -> bool:
-    flag = getattr(os, "O_DIRECT", 0)
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags | flag if on else flags & ~flag)
-    except OSError:
-        return False
-    return bool(flag)
+    Nothing is promised, so nothing is an error: a disk that fails is told by the `fsync`.
+    """
+    _step("start_writeback", path)
+    if hasattr(_library, "sync_file_range"):
+        _library.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
 
 
 def truncate(fd: int, size: int, path: Path) -> None:
