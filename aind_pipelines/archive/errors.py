@@ -17,3 +17,13 @@ class ArchiveWriteFailed(ArchiveError):
 
 class JournalDamaged(ArchiveError):
     """A journal holds what no killed writer leaves behind; it is not touched."""
+
+
+class OfAnotherMachine(ArchiveError):
+    """A journal was written on another machine, whose locks are not seen here: its writer may be alive."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"it was written on {host}, whose locks are not seen through this file system; recover it there, or, when "
+            f"nothing deposits there now, here with: archive recover --of {host}"
+        )

@@ -22,6 +22,8 @@ _REPORTS_SYNC_ERRORS = (5, 8)
 """Linux from here on tells `syncfs` about bytes that could not be written (syncfs(2))."""
 _SYNCS_WHOLE = frozenset({"btrfs", "ext4", "f2fs", "tmpfs", "xfs"})
 """Types whose `syncfs` covers every file and folder; network file systems are none."""
+_KEEPS_INODES = _SYNCS_WHOLE | {"apfs", "ceph", "ext2", "ext3", "gpfs", "lustre", "nfs", "nfs4", "zfs"}
+"""Types that give a file the same inode number for all its life; FUSE makes numbers up for each mount."""
 _NO_ACL = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -37,10 +39,11 @@ class Filesystem:
         links: Hard links.
         fsync_folder: Making a folder's entries durable.
         syncfs: Making everything durable in one call that reports errors.
-        direct: Writes that bypass the page cache.
         acl: POSIX access control lists.
         case_sensitive: Names that differ in case only are two names.
         locks: POSIX record locks.
+        shared_locks: Locks that other machines with the same archive see.
+        inodes: Inode numbers that a file keeps when it is moved and when the file system is mounted anew.
     """
 
     system: str
@@ -50,10 +53,11 @@ class Filesystem:
     links: bool
     fsync_folder: bool
     syncfs: bool
-    direct: bool
     acl: bool
     case_sensitive: bool
     locks: bool
+    shared_locks: bool
+    inodes: bool
 
     @property
     def promises(self) -> list[str]:
@@ -77,6 +81,13 @@ class Filesystem:
             found.append("Names that differ in case only are one name: such identifiers are refused.")
         if not self.locks:
             found.append("No record locks: only one process at a time may deposit here.")
+        elif not self.shared_locks:
+            found.append(
+                "Locks hold on this machine only: deposit from one machine at a time. What another one left "
+                "unfinished is recovered from here only when that is asked for."
+            )
+        if not self.inodes:
+            found.append("Files cannot be told apart by inode: after a crash, copies are read again to be recognised.")
         return found
 
 
@@ -92,7 +103,8 @@ def probe(folder: Path) -> Filesystem:
     try:
         file = place / "a"
         fsops.write_file(file, b"a", 0o600)
-        type_ = filesystem_type(folder)
+        type_, options = _mount(folder)
+        locks = _locks(place / "lock")
         return Filesystem(
             system=_system(),
             device=folder.stat().st_dev,
@@ -101,10 +113,11 @@ def probe(folder: Path) -> Filesystem:
             rename_new=_renames_new(file, place / "b"),
             fsync_folder=_works(lambda: fsops.fsync_dir(place, strict=True)),
             syncfs=_syncs_whole(type_) and _works(lambda: fsops.syncfs(place)),
-            direct=_writes_direct(place / "direct"),
             acl=_has_acl(place),
             case_sensitive=not os.path.lexists(place / "B"),
-            locks=_locks(place / "lock"),
+            locks=locks,
+            shared_locks=locks and _shares_locks(type_, options),
+            inodes=type_ in _KEEPS_INODES,
         )
     finally:
         fsops.rmtree(place)
@@ -134,8 +147,13 @@ def _system() -> str:
 
 def filesystem_type(path: Path) -> str:
     """The type of the file system that `path` is on, as Linux names it; ``unknown`` where it does not say."""
+    return _mount(path)[0]
+
+
+def _mount(path: Path) -> tuple[str, str]:
+    """Type and options of the file system that `path` is on; see proc_pid_mountinfo(5)."""
     place = path.resolve()
-    best, found = -1, "unknown"
+    best, found = -1, ("unknown", "")
     try:
         lines = _MOUNTS.read_text().splitlines()
     except OSError:
@@ -144,7 +162,8 @@ def filesystem_type(path: Path) -> str:
         front, _, back = line.partition(" - ")
         mounted = Path(front.split()[4].encode().decode("unicode_escape"))
         if place.is_relative_to(mounted) and len(mounted.parts) >= best:
-            best, found = len(mounted.parts), back.split()[0]
+            words = back.split()
+            best, found = len(mounted.parts), (words[0], words[-1])
     return found
 
 
@@ -178,15 +197,12 @@ def _syncs_whole(type_: str) -> bool:
     return False
 
 
-def _writes_direct(path: Path) -> bool:
-    import mmap
-
-    fd = fsops.open_excl(path)
-    try:
-        with mmap.mmap(-1, mmap.PAGESIZE) as page:
-            return fsops.go_direct(fd, path) and _works(lambda: fsops.write_at(fd, memoryview(page), 0, path))
-    finally:
-        os.close(fd)
+def _shares_locks(type_: str, options: str) -> bool:
+    """Whether locks reach other machines: not with FUSE, nor where NFS is told to keep them local (nfs(5))."""
+    if type_.startswith("fuse"):
+        return False
+    local = {"local_lock=all", "local_lock=posix", "nolock"}
+    return not (type_.startswith("nfs") and local & set(options.split(",")))
 
 
 def _has_acl(path: Path) -> bool:

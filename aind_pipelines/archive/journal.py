@@ -7,6 +7,7 @@ what a batch of deposits says at once. In order:
 ========== =================================================================================================
 event      fields beside ``event`` and ``seq`` (the deposit's number within the file)
 ========== =================================================================================================
+opened     host: the machine that writes the file; the first line, without ``seq``
 intent     id, dtype, metadata, kind, source, source_kind, keep_source, fingerprint, staging, path
 staged     ino, size, files, sha1, blake3: the staged copy is complete
 registered the registry has id, sha1 and location
@@ -24,17 +25,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.digests import Digests, Kind
-from aind_pipelines.archive.errors import ArchiveError, ArchiveWriteFailed, JournalDamaged
+from aind_pipelines.archive.errors import ArchiveError, ArchiveWriteFailed, JournalDamaged, OfAnotherMachine
 from aind_pipelines.archive.layout import Archive
 
 _SUFFIX = ".jsonl"
@@ -142,6 +144,7 @@ class Journal:
             undo.callback(archive.locks.release, _lock_key(path))
             fd = fsops.open_excl(path)
             undo.callback(os.close, fd)
+            fsops.write_all(fd, _line([{"event": "opened", "host": platform.node()}]), path)
             fsops.set_mode(fd, archive.file_mode_shared, path)
             archive.give(path)
             fsops.fsync_dir(archive.journal)
@@ -149,10 +152,20 @@ class Journal:
         return cls(archive, path, fd, {})
 
     @classmethod
-    def take_over(cls, archive: Archive, path: Path) -> Journal | None:
+    def take_over(cls, archive: Archive, path: Path, *, hosts: Collection[str] = ()) -> Journal | None:
         """The journal of a writer that is gone, or None while it lives or when the file has gone.
 
         A last line that was cut short is removed: its writer never acted upon it.
+
+        Args:
+            archive: Whose journal it is.
+            path: The file.
+            hosts: Machines beside this one whose files may be taken over even where their locks are not seen.
+
+        Raises:
+            OfAnotherMachine: It is another machine's, and nothing here tells whether its writer lives.
+            PermissionError: It is another user's.
+            JournalDamaged: It cannot be understood.
         """
         if not archive.locks.try_acquire(_lock_key(path)):
             return None
@@ -166,15 +179,16 @@ class Journal:
             raise
         try:
             data = path.read_bytes()
-            entries, good = _replay(data, path)
-            if good < len(data):
-                fsops.truncate(fd, good, path)
+            told = _replay(data, path)
+            told.refuse_another_machine(archive, hosts)
+            if told.good < len(data):
+                fsops.truncate(fd, told.good, path)
                 fsops.fsync(fd, path)
         except BaseException:
             os.close(fd)
             archive.locks.release(_lock_key(path))
             raise
-        return cls(archive, path, fd, entries)
+        return cls(archive, path, fd, told.entries)
 
     @property
     def run(self) -> str:
@@ -243,13 +257,12 @@ class Journal:
                 self._append(records, durable=durable)
 
     def _append(self, records: Sequence[Mapping[str, Any]], *, durable: bool) -> None:
-        line = json.dumps(records, ensure_ascii=True, separators=(",", ":")) + "\n"
         if self._broken is not None:
             raise ArchiveWriteFailed(
                 f"The journal {self._path} could not be written before: {self._broken}. The next deposit recovers."
             )
         try:
-            fsops.write_all(self._fd, line.encode(), self._path)
+            fsops.write_all(self._fd, _line(records), self._path)
             if durable:
                 fsops.fsync(self._fd, self._path)
         except OSError as error:
@@ -297,7 +310,11 @@ class Journal:
 
 def _values(of: Any) -> dict[str, Any]:
     """A dataclass's fields by name; unlike `asdict`, without copying what they hold."""
-    return {field.name: getattr(of, field.name) for field in fields(of)}
+    return {one.name: getattr(of, one.name) for one in fields(of)}
+
+
+def _line(records: Sequence[Mapping[str, Any]]) -> bytes:
+    return json.dumps(records, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
 def _record(entry: Entry, event: str, **values: Any) -> dict[str, Any]:
@@ -330,20 +347,34 @@ def journal_files(archive: Archive) -> list[Path]:
     return sorted(archive.journal.glob(f"*{_SUFFIX}")) if archive.journal.is_dir() else []
 
 
-def _replay(data: bytes, path: Path) -> tuple[dict[int, Entry], int]:
-    """The entries that `data` tells of, and the length of its complete part.
+@dataclass(slots=True)
+class _Told:
+    """What a journal file says: its deposits, the machine that wrote it, and the length of its complete part."""
+
+    entries: dict[int, Entry] = field(default_factory=dict)
+    host: str | None = None
+    good: int = 0
+
+    def refuse_another_machine(self, archive: Archive, allowed: Collection[str]) -> None:
+        """Raise OfAnotherMachine when the file's writer may be alive on a machine whose locks are not seen here."""
+        if self.host is None or self.host in (platform.node(), *allowed) or archive.filesystem().shared_locks:
+            return
+        raise OfAnotherMachine(self.host)
+
+
+def _replay(data: bytes, path: Path) -> _Told:
+    """What `data` tells.
 
     Raises:
         JournalDamaged: A line other than the last cannot be understood.
     """
-    entries: dict[int, Entry] = {}
-    good = 0
+    told = _Told()
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
             said = json.loads(line)
             for record in said if isinstance(said, list) else [said]:
-                _apply(entries, record)
+                _apply(told, record)
         except (ValueError, KeyError, TypeError) as error:
             # A power failure can leave a last block of zeros: nothing after it was ever acted upon.
             if not b"".join(lines[number - 1 :]).strip(b"\0 "):
@@ -354,16 +385,20 @@ def _replay(data: bytes, path: Path) -> tuple[dict[int, Entry], int]:
                 f"{path}, line {number} cannot be understood ({error}). It was not written by a deposit that was "
                 "merely interrupted: look at the file, and move it out of the archive once its deposits are settled."
             ) from error
-        good += len(line) + 1
-    return entries, good
+        told.good += len(line) + 1
+    return told
 
 
-def _apply(entries: dict[int, Entry], record: dict[str, Any]) -> None:
-    event, seq = record.pop("event"), record["seq"]
-    if event == "intent":
-        entries[seq] = Entry(Intent(**record))
+def _apply(told: _Told, record: dict[str, Any]) -> None:
+    event = record.pop("event")
+    if event == "opened":
+        told.host = record["host"]
         return
-    entry = entries[seq]
+    seq = record["seq"]
+    if event == "intent":
+        told.entries[seq] = Entry(Intent(**record))
+        return
+    entry = told.entries[seq]
     if event == "staged":
         digests = Digests(
             entry.intent.kind, record["size"], record["files"], str(record["sha1"]), str(record["blake3"])
@@ -386,7 +421,7 @@ def read_entries(archive: Archive) -> Iterator[Entry]:
     """What the journal files tell now, without touching them; other writers may be at work."""
     for path in journal_files(archive):
         with contextlib.suppress(FileNotFoundError):
-            yield from _replay(_read(path), path)[0].values()
+            yield from _replay(_read(path), path).entries.values()
 
 
 def _read(path: Path) -> bytes:
@@ -444,7 +479,7 @@ def _fact_files(archive: Archive) -> list[Path]:
     return sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
 
 
-_FACT_FIELDS = tuple(field.name for field in fields(Fact))
+_FACT_FIELDS = tuple(one.name for one in fields(Fact))
 
 
 def _read_fact(line: bytes, place: str) -> Fact:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from aind_pipelines.archive import fsops, steps
-from aind_pipelines.archive.errors import ArchiveWriteFailed
-from aind_pipelines.archive.intake import LocalDirectory, LocalFile, SourceRefused, read_digests
+from aind_pipelines.archive.errors import ArchiveWriteFailed, OfAnotherMachine
+from aind_pipelines.archive.intake import SourceRefused
 from aind_pipelines.archive.journal import Entry, Journal, journal_files
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient, Resource
 
 log = logging.getLogger(__name__)
 _WAIT_FOR_OTHERS = 60.0
+_OF_ANOTHER_USER = "it belongs to another user, who has to recover it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,32 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """A journal file that was left alone: its name, and why."""
+
+    journal: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a recovery did, and the journal files that it may not write (another user's), by name."""
+    """What a recovery did, and what it had to leave alone."""
 
     recovered: tuple[Recovered, ...] = ()
-    blocked: tuple[str, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
 
 
-def recover(archive: Archive, registry: RegistryClient) -> Recovery:
+def recover(archive: Archive, registry: RegistryClient, *, hosts: Collection[str] = ()) -> Recovery:
     """Settle every deposit into `archive` whose process is gone; those under way are left alone.
 
     A complete staged copy is read again, published and registered, an incomplete one removed; what the registry
     refuses is taken out again.
+
+    Args:
+        archive: Whose deposits.
+        registry: Its registry, with credentials that may write.
+        hosts: Machines that are known to be gone, or to deposit nothing now: where their locks cannot be seen from
+            here, what they left unfinished is settled too.
 
     Raises:
         ServiceError: The registry cannot be asked. What was not settled is settled next time.
@@ -54,13 +69,14 @@ def recover(archive: Archive, registry: RegistryClient) -> Recovery:
         JournalDamaged: A journal file cannot be understood.
     """
     recovered: list[Recovered] = []
-    blocked: list[str] = []
+    blocked: list[Blocked] = []
     for path in journal_files(archive):
         try:
-            journal = Journal.take_over(archive, path)
-        except PermissionError:
-            log.warning("%s belongs to another user; its owner or an administrator has to recover it", path)
-            blocked.append(path.name)
+            journal = Journal.take_over(archive, path, hosts=hosts)
+        except (PermissionError, OfAnotherMachine) as error:
+            reason = str(error) if isinstance(error, OfAnotherMachine) else _OF_ANOTHER_USER
+            log.warning("%s is left alone: %s", path, reason)
+            blocked.append(Blocked(path.name, reason))
             continue
         if journal is None:
             continue
@@ -127,7 +143,7 @@ class _Settlement:
 
     def _keep_registered(self, withdrawn: Sequence[Entry]) -> None:
         """See that no copy goes that has a location: it was deposited since, and its inode was ours before."""
-        left = [e for e in withdrawn if e.staged and steps.is_ours(steps.final_path(self.archive, e), e.staged)]
+        left = [entry for entry in withdrawn if steps.is_ours(self.archive, entry)]
         if left:
             known = self.registry.get_resources(entry.intent.id for entry in left)
             name = self.archive.name_in(self.registry)
@@ -172,9 +188,7 @@ class _Settlement:
 
     def _is_location(self, entry: Entry, record: Resource | None, name: str) -> bool:
         """Whether our copy has its location: then it is not taken out, whatever it holds."""
-        assert entry.staged is not None
-        here = record is not None and name in record.locations
-        return here and steps.is_ours(steps.final_path(self.archive, entry), entry.staged)
+        return record is not None and name in record.locations and steps.is_published(self.archive, entry)
 
     def _leave(self, reasons: Mapping[Entry, str], status: str = "rolled_back") -> None:
         """Leave copies that have a location to the check and to a person; the sources are there."""
@@ -186,10 +200,9 @@ class _Settlement:
 
     def _replaced(self, entry: Entry, record: Resource | None, name: str) -> str | None:
         """Why a copy that is registered here need not be ours: another one was deposited meanwhile."""
-        assert entry.staged is not None
         if record is None or name not in record.locations or steps.conflict(record, steps.sha1_of(entry)):
             return None
-        ours = steps.is_ours(steps.final_path(self.archive, entry), entry.staged)
+        ours = steps.is_published(self.archive, entry)
         return (
             None if ours or not self.archive.entries(entry.intent.id) else "another copy of it was deposited meanwhile"
         )
@@ -198,10 +211,9 @@ class _Settlement:
         """Read the copy again, from the medium, before it is registered: a crash of the machine may have hurt it."""
         assert entry.staged is not None
         final = steps.final_path(self.archive, entry)
-        place = final if steps.is_ours(final, entry.staged) else steps.staging_path(self.archive, entry)
-        copy = LocalDirectory(place, cold=True) if entry.intent.kind == "directory" else LocalFile(place, cold=True)
+        place = final if steps.is_published(self.archive, entry) else steps.staging_path(self.archive, entry)
         try:
-            found = read_digests(copy)
+            found = steps.read_copy(place, entry.intent.kind)
         except SourceRefused as problem:
             return f"the interrupted copy cannot be read again: {problem}"
         return None if found == entry.staged.digests else f"the interrupted copy at {place} is not what was deposited"

@@ -20,14 +20,17 @@ from typing import TypeVar
 
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.copying import copy_file, copy_tree
+from aind_pipelines.archive.digests import Digests, Kind
 from aind_pipelines.archive.errors import ArchiveWriteFailed
 from aind_pipelines.archive.intake import (
     Listing,
     LocalDirectory,
+    LocalFile,
     Sink,
     Source,
     SourceRefused,
     combine,
+    read_digests,
     read_member,
 )
 from aind_pipelines.archive.journal import Entry, Journal, Staged
@@ -65,13 +68,45 @@ def write_failed(what: str, error: OSError) -> ArchiveWriteFailed:
     )
 
 
-def is_ours(path: Path, staged: Staged) -> bool:
-    """Whether `path` is the very file or folder that was staged: same inode, on the archive's one file system."""
+def is_ours(archive: Archive, entry: Entry) -> bool:
+    """Whether the final name has the very file or folder that was staged.
+
+    It is the same inode of the archive's one file system; where inode numbers tell nothing, the same content.
+    """
+    if entry.staged is None:
+        return False
+    final = final_path(archive, entry)
     try:
-        here = path.lstat()
+        here = final.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return here.st_ino == staged.ino
+    if archive.filesystem().inodes:
+        return here.st_ino == entry.staged.ino
+    if stat.S_ISREG(here.st_mode) and here.st_size != entry.staged.digests.size:
+        return False
+    try:
+        return read_copy(final, entry.intent.kind) == entry.staged.digests
+    except SourceRefused:
+        return False
+
+
+def is_published(archive: Archive, entry: Entry) -> bool:
+    """Whether a staged copy has its final name, or had when a crash of the machine damaged it there.
+
+    Unlike `is_ours`, this is nothing to remove it by where inode numbers tell nothing.
+    """
+    if archive.filesystem().inodes or os.path.lexists(staging_path(archive, entry)):
+        return is_ours(archive, entry)
+    return os.path.lexists(final_path(archive, entry))
+
+
+def read_copy(path: Path, kind: Kind) -> Digests:
+    """The digests of a copy, read from the medium.
+
+    Raises:
+        SourceRefused: It cannot be read, or is of another kind.
+    """
+    return read_digests(LocalDirectory(path, cold=True) if kind == "directory" else LocalFile(path, cold=True))
 
 
 def _in_threads(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
@@ -178,7 +213,7 @@ def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
             touched.add(final.parent)
             if archive.make_layout_folder(final.parent, durable=False):
                 touched.add(archive.resources)
-        if not is_ours(final, entry.staged):
+        if not is_ours(archive, entry):
             try:
                 fsops.move_new(staging, final, rename=can.rename_new, links=can.links)
             except FileExistsError:
@@ -187,8 +222,8 @@ def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
                     "Run an archive check to see what it is."
                 )
                 continue
-        elif entry.intent.kind == "file":
-            fsops.unlink(staging, missing_ok=True)
+        else:
+            fsops.rmtree(staging)  # a link to it, or a second copy where inode numbers tell nothing
         if entry.intent.kind == "directory":
             fsops.chmod(final, archive.folder_mode)
             touched.add(final)
@@ -268,11 +303,7 @@ def _why(registry: RegistryClient, denied: Mapping[Entry, RegistryRefused]) -> d
 
 def withdraw(archive: Archive, journal: Journal, reasons: Mapping[Entry, str]) -> None:
     """Take unregistered copies out of the archive again, and nothing that is not ours."""
-    out = {
-        entry: reason
-        for entry, reason in reasons.items()
-        if entry.staged is not None and is_ours(final_path(archive, entry), entry.staged)
-    }
+    out = {entry: reason for entry, reason in reasons.items() if is_ours(archive, entry)}
     journal.withdraw({entry: reason for entry, reason in out.items() if entry.withdrawing is None})
     for entry in out:
         final = final_path(archive, entry)

@@ -22,7 +22,7 @@ WAYS = {
     "local disk": {},
     "no syncfs": {"syncfs": False},
     "no rename that refuses": {"rename_new": False},
-    "no links either": {"rename_new": False, "links": False, "syncfs": False, "direct": False},
+    "no links either": {"rename_new": False, "links": False, "syncfs": False},
 }
 """File systems by what they cannot do; what they cannot do fails when it is called."""
 _CALLS = {"syncfs": "syncfs", "rename_new": "rename_new", "links": "link"}

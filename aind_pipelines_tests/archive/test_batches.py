@@ -212,8 +212,8 @@ def test_a_batch_of_the_journal_counts_whole_or_not_at_all(tmp_path, archive, re
 
     assert in_child(killed) == -9
     [journal] = journal_files(archive)
-    intents, staged = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(intents + staged[:-20])
+    opened, intents, staged = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(opened + intents + staged[:-20])
     recovered = recover(archive, registry).recovered
     assert [entry.status for entry in recovered] == ["rolled_back"] * 8
     nothing_left(archive)

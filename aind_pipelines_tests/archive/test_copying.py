@@ -37,13 +37,9 @@ def copied(archive, path: Path, target: Path) -> copying.Copied:
     size=st.one_of(
         st.integers(1, 6 * BLOCK),
         st.integers(0, 8).flatmap(lambda n: st.integers(-1, 1).map(lambda d: n * 4096 + d + 1)),
-    ).filter(bool),
-    direct=st.booleans(),
+    ).filter(bool)
 )
-def test_every_size_arrives_as_it_is(tmp_path, archive, small_blocks, size, direct):
-    import dataclasses
-
-    archive._filesystem = dataclasses.replace(archive.filesystem(), direct=direct)
+def test_every_size_arrives_as_it_is(tmp_path, archive, small_blocks, size):
     data = os.urandom(size)
     (tmp_path / "source").write_bytes(data)
     done = copied(archive, tmp_path / "source", archive.staging / "copy")

@@ -189,12 +189,15 @@ def _look_at(target: Archive, name: str, file: Path, id_: str | None, known: Map
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--of", "hosts", multiple=True, metavar="HOST", help="also those of this machine, which deposits nothing now"
+)
 @json_option
-def recover(directory: Path, as_json: bool) -> None:
+def recover(directory: Path, hosts: tuple[str, ...], as_json: bool) -> None:
     """Finish or roll back deposits into DIRECTORY that were interrupted. Every deposit begins with this.
 
-    Exit code 1 when some were left: those of another user, who has to recover them, and registered copies that the
-    crash damaged.
+    Exit code 1 when some were left: those of another user, who has to recover them; those of another machine whose
+    locks are not seen here (SSHFS); and registered copies that the crash damaged.
     """
     from aind_pipelines.archive.layout import Archive
     from aind_pipelines.archive.recovery import recover as run
@@ -202,14 +205,14 @@ def recover(directory: Path, as_json: bool) -> None:
     with archive_errors():
         target = Archive.open(directory)
         with client(target.config.registry) as registry:
-            result = run(target, registry)
+            result = run(target, registry, hosts=hosts)
     if as_json:
         print_json(asdict(result))
     else:
         for one in result.recovered:
             click.echo(f"{one.id:<20}\t{one.status}\t{one.reason}")
-    for name in result.blocked:
-        click.echo(f"{name}: blocked; it belongs to another user, who has to recover it", err=True)
+    for left in result.blocked:
+        click.echo(f"{left.journal}: blocked; {left.reason}", err=True)
     counts = Counter(one.status for one in result.recovered)
     damaged = f", {counts['damaged']} damaged" if counts["damaged"] else ""
     click.echo(

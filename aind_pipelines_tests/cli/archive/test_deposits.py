@@ -111,7 +111,7 @@ def test_recover_names_what_it_settled(live, run, files, operation, status):
 def test_recover_exits_1_when_a_journal_is_another_users(live, run, monkeypatch):
     (live / ".journal" / "20260101T000000-00000000.jsonl").touch()
 
-    def refused(*_arguments: object) -> None:
+    def refused(*_arguments: object, **_options: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr("aind_pipelines.archive.recovery.Journal.take_over", refused)
