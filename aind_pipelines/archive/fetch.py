@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -115,7 +116,7 @@ def fetch(
                 futures = {id_: pool.submit(work.one, located[id_], places[id_]) for id_ in located}
                 for id_ in chunk:
                     if id_ in futures:
-                        yield futures[id_].result()
+                        yield work.made_durable(futures[id_].result())
                     else:
                         reason = "no locations" if id_ in known else "not registered"
                         yield Fetched(id_, "failed", reason=reason)
@@ -133,6 +134,7 @@ class _Fetch:
         self.extension = extension
         self.sink: Sink = sink or (lambda _piece: None)
         self.folder_mode = 0o777 & ~_umask()
+        self._named: set[str] = set()  # identifiers whose name in the folder may not be durable yet
 
     def one(self, located: Located, places: Places) -> Fetched:
         sources: list[LocalCopy | Location] = [*places.local, *places.web]
@@ -178,6 +180,7 @@ class _Fetch:
                 self._publish(draft, target)
             except FileExistsError:
                 return Fetched(located.id, "exists", target, reason="something has this name; it was left as it is")
+        self._named.add(located.id)
         if located.sha1 is None:
             problems = [*problems, "not verified: it is registered without a sha1"]
         return Fetched(
@@ -211,7 +214,18 @@ class _Fetch:
             draft.put_over(target)
         else:
             fsops.move_new(draft.path, target)
-        fsops.fsync_dir(self.folder)
+
+    def made_durable(self, result: Fetched) -> Fetched:
+        """`result`, once the name of what was fetched is durable: one sync serves all that have theirs by then."""
+        if result.id in self._named:
+            named = self._named.copy()
+            try:
+                fsops.fsync_dir(self.folder)
+            except OSError as error:
+                reason = f"{self.folder} cannot be made durable: {error.strerror}"
+                return replaced(result, status="failed", verified=False, reason=reason)
+            self._named -= named
+        return result
 
 
 class _Draft:

@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import threading
+import time
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -56,6 +57,35 @@ def test_files_and_directories_are_fetched_in_the_order_asked_for(tmp_path, arch
     assert read_digests(local_source(dest / two)) == read_digests(local_source(tmp_path / two))
     assert os.access(dest / two / "sub", os.W_OK)
     assert sorted(path.name for path in dest.iterdir()) == sorted([f"{one}.wav", two])
+
+
+def test_each_name_is_durable_when_it_is_told_and_one_sync_serves_many(tmp_path, archive, registry, unique, dest):
+    ids = [put(archive, registry, tmp_path / f"{unique}n{number}.wav", f"{unique} {number}") for number in range(40)]
+    steps: list[tuple[str, str]] = []
+
+    def hook(operation: str, path: Path) -> None:
+        if operation == "rename_new" or (operation == "fsync_dir" and path == dest):
+            steps.append((operation, path.stem))
+            time.sleep(0.05 if operation == "fsync_dir" else 0)  # others come by meanwhile
+
+    with fsops.fault_hook(hook):
+        for got in fetch(registry, ids, dest):
+            assert got.status == "fetched"
+            assert "fsync_dir" in [operation for operation, _ in steps[steps.index(("rename_new", got.id)) :]]
+    assert [operation for operation, _ in steps].count("fsync_dir") < len(ids)
+
+
+def test_a_folder_that_cannot_be_made_durable_is_told(tmp_path, archive, registry, unique, dest):
+    id_ = put(archive, registry, tmp_path / f"{unique}.wav", unique)
+
+    def hook(operation: str, path: Path) -> None:
+        if operation == "fsync_dir" and path == dest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with fsops.fault_hook(hook):
+        [got] = fetch(registry, [id_], dest)
+    assert (got.status, got.verified) == ("failed", False)
+    assert "cannot be made durable: Input/output error" in got.reason
 
 
 @pytest.mark.parametrize("suffix", [".wav", ""], ids=["file", "directory"])
