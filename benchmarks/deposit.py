@@ -178,6 +178,7 @@ class Bench:
                     first,
                 ]
                 peer.append(Run(*timed(command, self.environment, "\n".join(others).encode())))
+                print(f"nbank, {files} files: {peer[-1]}", file=sys.stderr, flush=True)
         self._compare("ours")
         if PEER.exists():
             self._compare("nbank")
@@ -190,7 +191,11 @@ class Bench:
     def deposit_ours(self, archive: Path, sources: list[Path], *options: str) -> Run:
         """One run of our command; it moves `sources`, unless `options` say otherwise."""
         command = [*CLI, "archive", "deposit", str(archive), "-d", _DTYPE, "-j", "-@", *options]
-        return Run(*timed(command, self.environment, "\n".join(map(str, sources)).encode()))
+        run = Run(*timed(command, self.environment, "\n".join(map(str, sources)).encode()))
+        print(
+            f"ours, {len(sources)} files: {run}", file=sys.stderr, flush=True
+        )  # the whole takes the peer's long time
+        return run
 
     def bare_copy(self, source: Path, target: Path, way: str) -> float:
         """Seconds of a process that copies, or moves, and does nothing else."""

@@ -24,7 +24,12 @@ def timed(command: list[str], environment: Mapping[str, str], given: bytes = b""
         reads.seek(0)
         started = time.monotonic()
         process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdin=reads, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:  # told to end: nothing is left running
+            process.kill()
+            process.wait()
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
