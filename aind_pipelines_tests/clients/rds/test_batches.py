@@ -32,10 +32,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
-from aind_pipelines.clients.rds import BadValue, RdsError, SchemaMismatch, publish, replace
+from aind_pipelines.clients.rds import BadValue, RdsError, SchemaMismatch, make_engine, publish, replace
 from aind_pipelines.clients.rds.columns import cells, from_series
 from aind_pipelines_tests.clients.rds.values import ROW, everything
 from aind_pipelines_tests.counts import examples
+from aind_pipelines_tests.postgres import new_database
 
 _ARROW = pa.schema(
     {
@@ -70,6 +71,18 @@ def _made(engine: Engine, **columns: Any) -> Table:
     return made
 
 
+@pytest.fixture(params=["newest", "older"])
+def any_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Our Postgres, and Debian's, which is older: COPY reads CSV otherwise before version 18."""
+    if request.param == "newest":
+        yield request.getfixturevalue("engine")
+        return
+    with new_database(request.getfixturevalue("debian_postgres_url")) as url:
+        older = make_engine(url)
+        yield older
+        older.dispose()
+
+
 @given(rows=st.lists(ROW, min_size=1, max_size=3), start=st.integers(0, 3))
 @settings(
     max_examples=examples(15),
@@ -77,8 +90,9 @@ def _made(engine: Engine, **columns: Any) -> Table:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_frame_and_an_arrow_table_store_what_their_rows_would(
-    engine: Engine, rows: list[dict[str, Any]], start: int
+    any_engine: Engine, rows: list[dict[str, Any]], start: int
 ) -> None:
+    engine = any_engine
     table = everything()
     table.metadata.create_all(engine)
     numbered = [{"n": number, **row} for number, row in enumerate(rows)]
@@ -147,11 +161,17 @@ def test_a_column_stores_what_its_values_would(
     assert sorted(map(str, _stored(engine, table))) == expected
 
 
-def test_a_line_that_older_servers_take_for_the_end_of_the_data_is_data(engine: Engine) -> None:
-    table = _made(engine, n=Integer(), v=Text())
-    words = ["before", "first\n\\.\nlast", "after"]
-    replace(engine, table, pd.DataFrame({"n": [1, 2, 3], "v": words}))
-    assert [row[1] for row in _stored(engine, table)] == words
+@pytest.mark.parametrize("word", ["first\n\\.\nlast", "\n\\.", "\\.", "\\.\n", "a\r\\.", "\n\\.b"])
+def test_a_line_that_older_servers_take_for_the_end_of_the_data_is_data(any_engine: Engine, word: str) -> None:
+    table = _made(any_engine, n=Integer(), v=Text())
+    words = ["before", word, "after"]
+    replace(any_engine, table, pd.DataFrame({"n": [1, 2, 3], "v": words}))
+    assert [row[1] for row in _stored(any_engine, table)] == words
+    with any_engine.begin() as connection:
+        connection.execute(text("DROP TABLE t"))
+    alone = _made(any_engine, v=Text())  # here the word begins its line
+    replace(any_engine, alone, pd.DataFrame({"v": words}))
+    assert sorted(row[0] for row in _stored(any_engine, alone)) == sorted(words)
 
 
 class _Whatever:
