@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ def _lock_file(path: Path, mode: int) -> _LockFile:
                 return lock_file
         fd = fsops.open_lock(path, mode)
         here = os.fstat(fd)
+        if stat.S_IMODE(here.st_mode) != mode and here.st_uid == os.geteuid():
+            fsops.set_mode(fd, mode, path)  # made under this process's umask, which would shut out the group
         lock_file = _LockFile(fd)
         _open_files[here.st_dev, here.st_ino] = lock_file
         return lock_file
