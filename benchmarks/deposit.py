@@ -202,14 +202,18 @@ class Bench:
         return timed([sys.executable, "-c", _COPY, str(source), str(target), way], self.environment)[1]
 
     def _made(self, who: str, files: int) -> list[Path]:
-        """New files, written to the disk before anything is measured."""
+        """New files, written to the disk before anything is measured.
+
+        Their names begin at random, as assigned identifiers do: both keep them in folders by the first two characters,
+        and the peer lists such a folder for each file.
+        """
         self._run += 1
         folder = self._folder / f"sources-{self._run}"
         folder.mkdir()
         chance = random.Random(f"{who} {self._run}")
         paths = []
         for number in range(files):
-            path = folder / f"{who}-{self._run}-{number:06d}.dat"
+            path = folder / f"{chance.randbytes(4).hex()}-{who}-{self._run}-{number:06d}.dat"
             content = chance.randbytes(_SIZE)
             path.write_bytes(content)
             self._expected[who][path.stem] = hashlib.sha1(content).hexdigest()

@@ -218,7 +218,7 @@ class _Fetch:
     def made_durable(self, result: Fetched) -> Fetched:
         """`result`, once the name of what was fetched is durable: one sync serves all that have theirs by then."""
         if result.id in self._named:
-            named = self._named.copy()
+            named = frozenset(self._named)
             try:
                 fsops.fsync_dir(self.folder)
             except OSError as error:

@@ -23,6 +23,7 @@ facts of its finished deposits go to ``.journal/done/<run>.jsonl``, one line eac
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -164,7 +165,7 @@ class Journal:
 
         Raises:
             OfAnotherMachine: It is another machine's, and nothing here tells whether its writer lives.
-            PermissionError: It is another user's.
+            PermissionError: It is another user's, whose files this process could not finish or remove.
             JournalDamaged: It cannot be understood.
         """
         if not archive.locks.try_acquire(_lock_key(path)):
@@ -179,6 +180,7 @@ class Journal:
             raise
         try:
             data = path.read_bytes()
+            _refuse_another_user(archive, os.fstat(fd).st_uid, path)
             told = _replay(data, path)
             told.refuse_another_machine(archive, hosts)
             if told.good < len(data):
@@ -336,6 +338,12 @@ def _fact(entry: Entry, deposited_at: str) -> Fact:
         deposited_at=deposited_at,
         fingerprint=intent.fingerprint,
     )
+
+
+def _refuse_another_user(archive: Archive, owner: int, path: Path) -> None:
+    """The group may write a journal, but a copy's mode is changed, and its folders emptied, by its owner alone."""
+    if owner != os.geteuid() and archive.user() not in (owner, 0):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
 
 
 def _lock_key(path: Path) -> str:

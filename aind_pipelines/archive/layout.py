@@ -230,6 +230,16 @@ class Archive:
         """Locks between depositors; the journal's folder must exist."""
         return ArchiveLocks(self.journal / "lock", self.file_mode_shared)
 
+    def user(self) -> int:
+        """The user whom files belong to that this process makes here: over a network not always our own."""
+        path = self.journal / f"user.{secrets.token_hex(4)}.partial"
+        fd = fsops.open_excl(path)
+        try:
+            return os.fstat(fd).st_uid
+        finally:
+            os.close(fd)
+            fsops.unlink(path)
+
     @property
     def umask(self) -> int:
         """Mode bits that nothing in the archive may have."""

@@ -440,37 +440,6 @@ def test_an_ordinary_user_can_deposit_take_back_and_move_directories(tmp_path_fa
         assert in_child(work) == 0
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become several users")
-def test_everybody_in_the_group_can_deposit_whatever_the_umask_of_the_first(registry_process, unique):
-    import grp
-    import pwd
-    import tempfile
-
-    group = grp.getgrnam("daemon").gr_gid
-    users = [pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody")]
-
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-
-        def work(user: int) -> None:
-            os.setgroups([])
-            os.setgid(group)
-            os.setuid(user)
-            os.umask(0o077)
-            from aind_pipelines.archive.layout import init_archive
-
-            live, source = Path(folder) / "live", Path(folder) / f"{unique}{user}.dat"
-            source.write_text(f"{unique} {user}")
-            with registry_process.client() as registry:
-                archive = Archive.open(live) if live.exists() else init_archive(live, registry, unique)
-                [result] = deposit(archive, registry, [item(source.stem, source, keep_source=False)])
-                assert result.status == "deposited", result.reason
-                assert stat.S_IMODE((archive.journal / "lock").stat().st_mode) == archive.file_mode_shared
-
-        for user in users:
-            assert in_child(lambda user=user: work(user)) == 0
-
-
 def test_the_results_of_a_directory_agree_with_a_full_check(tmp_path, archive, registry: RegistryClient, unique):
     [result] = deposit(archive, registry, [item(unique, directory(tmp_path / "raw", unique))])
     assert check(archive, registry).digests == {
