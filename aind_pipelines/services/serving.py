@@ -50,8 +50,12 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
 
     bound = listen(host, port)
     logging.getLogger(__name__).info("listening on http://%s:%d", host, port)
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn raises the signal once more when it is done: end with 0
+        signal.signal(number, end)  # before uvicorn has its own handlers, and when it raises the signal once more
     config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
     uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_SECONDS, **config)).run(sockets=[bound])
 

@@ -33,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s docdb: %(message)s")
     sys.setswitchinterval(SWITCH_INTERVAL)
 
+    # Not a handler and an Event: a signal that comes when the main thread is on its way into wait() would not wake it.
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+
     username, password = os.environ.get("DOC_DB_USERNAME"), os.environ.get("DOC_DB_PASSWORD")
     if not username or not password:
         return _refuse("set DOC_DB_USERNAME and DOC_DB_PASSWORD, the user that may log in")
@@ -47,12 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         store.close()
         return _refuse(str(error))
 
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
     logging.getLogger(__name__).info("ready on %s:%d, data in %s", server.host, server.port, options.data)
-    ended.wait()
+    signal.sigwait(ending)
     server.stop()
     store.close()
     return 0

@@ -11,6 +11,8 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
+from aind_pipelines_tests.lab.docdb.conftest import DocDB
+
 
 def test_every_acknowledged_write_is_found_after_a_kill(own_server: Any) -> None:
     things = own_server.client().tests.things
@@ -105,6 +107,13 @@ def test_sigterm_and_sigint_end_the_server_within_two_seconds_with_clients_conne
         assert time.monotonic() - begin < 2
         client.close()
         own_server.start()
+
+
+def test_a_signal_right_after_the_start_ends_it_too(tmp_path: Path) -> None:
+    for number in range(20):
+        server = DocDB(tmp_path / str(number))
+        time.sleep(number / 1_000)
+        assert server.stop() == 0
 
 
 def _scan(client: pymongo.MongoClient[Any]) -> None:
