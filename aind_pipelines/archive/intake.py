@@ -201,10 +201,12 @@ class LocalFile:
         """The file, as its only member."""
         return Listing((_local_member(self.path, self.path.name, _status(self.path), cold=self.cold),))
 
-    def remove(self, listing: Listing) -> None:
-        """Remove the file, unless it is no longer the one that was deposited."""
-        if self.scan().fingerprint == listing.fingerprint:
+    def remove(self, fingerprint: str) -> bool:
+        """Remove the file, unless it is another one than `fingerprint` was taken of; whether it was removed."""
+        unchanged = self.scan().fingerprint == fingerprint
+        if unchanged:
             fsops.unlink(self.path)
+        return unchanged
 
 
 @dataclass(frozen=True)
@@ -255,10 +257,12 @@ class LocalDirectory:
             else:
                 members.append(_local_member(Path(entry.path), relpath, status, cold=self.cold))
 
-    def remove(self, listing: Listing) -> None:
-        """Remove the directory, unless anything in it is no longer what was deposited."""
-        if self.scan().fingerprint == listing.fingerprint:
+    def remove(self, fingerprint: str) -> bool:
+        """Remove the directory, unless anything in it changed since `fingerprint`; whether it was removed."""
+        unchanged = self.scan().fingerprint == fingerprint
+        if unchanged:
             fsops.rmtree(self.path)
+        return unchanged
 
 
 _GONE = frozenset({"NoSuchBucket", "NoSuchKey", "404", "NotFound"})

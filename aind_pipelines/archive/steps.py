@@ -41,6 +41,8 @@ from aind_pipelines.clients.registry import Registration, RegistryClient, Regist
 _SYNC_WHOLE = 3
 """Files or folders from which one call for the whole file system is cheaper than one for each."""
 _THREADS = 8
+_THREADS_LOCAL = 2
+"""Where no file waits for a network, more threads only wait for each other."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
@@ -109,11 +111,11 @@ def read_copy(path: Path, kind: Kind) -> Digests:
     return read_digests(LocalDirectory(path, cold=True) if kind == "directory" else LocalFile(path, cold=True))
 
 
-def _in_threads(work: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
+def _in_threads(work: Callable[[_A], _B], items: Sequence[_A], threads: int = _THREADS) -> list[_B]:
     """`work` for each item, in order; many at the same time, where each waits for the disk."""
     if len(items) <= 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(_THREADS, len(items)), thread_name_prefix="archive") as pool:
+    with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="archive") as pool:
         return list(pool.map(work, items))
 
 
@@ -337,7 +339,8 @@ def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict
     moved = [entry for entry in entries if not entry.intent.keep_source]
     journal.registered([entry for entry in moved if not entry.registered])
     # Removing a file can wait for the disk although nothing of it need be durable.
-    kept = _in_threads(lambda entry: _remove_source(archive, entry), moved)
+    threads = _THREADS_LOCAL if archive.filesystem().syncfs else _THREADS
+    kept = _in_threads(lambda entry: _remove_source(archive, entry), moved, threads)
     notes = {entry: note for entry, note in zip(moved, kept, strict=True) if note}
     for folder in {Path(entry.intent.source).parent for entry in moved if entry not in notes}:
         try:
@@ -354,9 +357,10 @@ def _remove_source(archive: Archive, entry: Entry) -> str:
     path = Path(intent.source)
     source = local_source_of(path, intent.source_kind)
     try:
+        if source.remove(intent.fingerprint):
+            return ""
         listing = source.scan()
-        if listing.fingerprint == intent.fingerprint or _is_remainder(archive, entry, source, listing):
-            source.remove(listing)
+        if _is_remainder(archive, entry, source, listing) and source.remove(listing.fingerprint):
             return ""
     except SourceRefused as problem:
         return "" if problem.reason == "missing" else f"the source was kept: {problem}"

@@ -222,11 +222,14 @@ class Zipped:
 
         return reader
 
-    def remove(self, listing: Listing) -> None:
-        """Remove the directory, unless anything in it is no longer what `listing` saw."""
+    def remove(self, fingerprint: str) -> bool:
+        """Remove the directory, unless anything in it changed since `fingerprint`; whether it was removed."""
         source = self.directory
-        if isinstance(source, LocalDirectory) and self.scan().fingerprint == listing.fingerprint:
-            source.remove(source.scan())
+        return (
+            isinstance(source, LocalDirectory)
+            and self.scan().fingerprint == fingerprint
+            and source.remove(source.scan().fingerprint)
+        )
 
     def is_remainder_of(self, archived: Path) -> bool:
         """Whether the directory is what an interrupted removal left: fewer files than `archived`, each equal to it."""
