@@ -243,7 +243,7 @@ def _shown(rows: Iterable[Row], show: Callable[[Row], None]) -> Iterator[Row]:
 
 def _lines(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
-        click.echo(json.dumps(row, default=str))
+        _say(json.dumps(row, default=str) + "\n")
         yield row
 
 
@@ -252,8 +252,14 @@ def _list(rows: Iterable[Row]) -> Iterator[Row]:
     try:
         for row in rows:
             text = json.dumps(row, indent=2, default=str).replace("\n", "\n  ")
-            click.echo(f"{before}  {text}", nl=False)
+            _say(f"{before}  {text}")
             before = ",\n"
             yield row
     finally:
-        click.echo("[]" if before == "[\n" else "\n]")
+        _say("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _say(text: str) -> None:
+    """What `click.echo` does, without its look at the kind of standard output for each of thousands of rows."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
