@@ -16,9 +16,10 @@ misplaced      in the wrong folder below ``resources``
 ambiguous      several entries for one identifier
 unverifiable   registered without a sha1, or its names make the digest ambiguous
 in_flight      deposited, moved or changed while the check ran
+interrupted    deposits that a journal has had unfinished for a day: most likely their process is gone
 ============== ==============================================================================================
 
-``in_flight`` and ``unverifiable`` are warnings; every other code fails the check.
+``in_flight``, ``interrupted`` and ``unverifiable`` are warnings; every other code fails the check.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,16 +37,16 @@ from typing import Literal
 from aind_pipelines.archive.digests import Digests
 from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.intake import LocalDirectory, LocalFile, SourceRefused, read_digests
-from aind_pipelines.archive.journal import Fact, read_entries, read_facts
+from aind_pipelines.archive.journal import Fact, read_entries, read_facts, read_journals
 from aind_pipelines.archive.layout import Archive, id_stub
 from aind_pipelines.clients.registry import RegistryClient, Resource
 from aind_pipelines.records.findings import Finding
 
 Tier = Literal["full", "exists"]
-WARNINGS = frozenset({"in_flight", "unverifiable"})
+WARNINGS = frozenset({"in_flight", "interrupted", "unverifiable"})
 _REFUSALS = {"changed": "in_flight", "missing": "in_flight", "special": "wrong_kind", "name": "unverifiable"}
 _YOUNG = 86_400.0
-"""Seconds: what another program is still moving in is younger."""
+"""Seconds: what another program is still moving in, and a journal that is being written, is younger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,20 @@ class _Check:
                 if entry not in mine:
                     self._leftover(entry, scan)
         return scan
+
+    def interrupted(self) -> Iterator[Finding]:
+        """Journals that nobody has written to for long: of another user, they are settled by no deposit of ours."""
+        for path, status, entries in read_journals(self.archive):
+            left = [entry.intent.id for entry in entries if not entry.finished]
+            if left and time.time() - status.st_mtime > _YOUNG:
+                named = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
+                written = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+                yield self.finding(
+                    "interrupted",
+                    path.name,
+                    f"{len(left)} deposits ({named}) are unfinished since {written}. When nothing deposits here now, "
+                    f"the journal's owner (user id {status.st_uid}) or root settles them: archive recover.",
+                )
 
     def _list(self, folder: Path, scan: _Scan) -> list[Path]:
         try:
@@ -318,6 +333,7 @@ def check(
     late = registry.get_resources(extra)
     registered.update({id_: resource for id_, resource in late.items() if work.name in resource.locations})
     work.findings += scan.findings
+    work.findings += work.interrupted()
     flying = {entry.intent.id for entry in read_entries(archive) if not entry.finished}
     for id_ in extra:
         if id_ not in registered:

@@ -425,11 +425,18 @@ def _apply(told: _Told, record: dict[str, Any]) -> None:
         raise ValueError(f"unknown event {event!r}")
 
 
-def read_entries(archive: Archive) -> Iterator[Entry]:
-    """What the journal files tell now, without touching them; other writers may be at work."""
+def read_journals(archive: Archive) -> Iterator[tuple[Path, os.stat_result, list[Entry]]]:
+    """What each journal file tells now, without touching it; other writers may be at work."""
     for path in journal_files(archive):
         with contextlib.suppress(FileNotFoundError):
-            yield from _replay(_read(path), path).entries.values()
+            status = path.stat()
+            yield path, status, list(_replay(_read(path), path).entries.values())
+
+
+def read_entries(archive: Archive) -> Iterator[Entry]:
+    """What the journal files tell now, one after the other; see `read_journals`."""
+    for _, _, entries in read_journals(archive):
+        yield from entries
 
 
 def _read(path: Path) -> bytes:

@@ -5,6 +5,7 @@ import os
 import pwd
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.deposit import DepositItem, deposit
+from aind_pipelines.archive.fixity import check
 from aind_pipelines.archive.intake import local_source
+from aind_pipelines.archive.journal import journal_files
 from aind_pipelines.archive.layout import Archive, init_archive
 from aind_pipelines.archive.recovery import recover
 from aind_pipelines.clients.registry import RegistryClient
@@ -104,6 +107,18 @@ def test_the_crash_of_one_blocks_nobody_else_and_is_settled_by_its_owner(
             assert "another user" in left.reason
             deposit_all(registry, live, items(shared, live, f"o{unique}"))
 
+    def looked_at() -> None:
+        with registry_process.client() as registry:
+            archive = Archive.open(live)
+            [journal] = journal_files(archive)
+            assert "interrupted" not in {finding.code for finding in check(archive, registry, "exists").findings}
+            days_ago = time.time() - 3 * 86_400
+            os.utime(journal, (days_ago, days_ago))
+            report = check(archive, registry, "exists")
+            [found] = [finding for finding in report.findings if finding.code == "interrupted"]
+            assert f"(user id {pwd.getpwnam(FIRST).pw_uid}) or root settles them" in found.message
+            assert found not in report.failures
+
     def owner() -> None:
         with registry_process.client() as registry:
             result = recover(Archive.open(live), registry)
@@ -112,6 +127,7 @@ def test_the_crash_of_one_blocks_nobody_else_and_is_settled_by_its_owner(
 
     assert as_user(FIRST, killed) == -9
     assert as_user(SECOND, another) == 0
+    looked_at()
     assert as_user(FIRST, owner) == 0
     for id_, path in oracle.stored().items():
         oracle.given[id_] = (read(path), shared / "gone")
