@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -40,6 +41,10 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Ended(BaseException):
+    """A signal said that the service is to end."""
+
+
 def serve(app: ASGIApp, host: str, port: int) -> None:
     """Serve `app` until SIGTERM or SIGINT.
 
@@ -52,12 +57,13 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
     logging.getLogger(__name__).info("listening on http://%s:%d", host, port)
 
     def end(*_: object) -> NoReturn:
-        raise SystemExit(0)
+        raise _Ended
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)  # before uvicorn has its own handlers, and when it raises the signal once more
     config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "off"}
-    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_SECONDS, **config)).run(sockets=[bound])
+    with contextlib.suppress(_Ended):
+        uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_SECONDS, **config)).run(sockets=[bound])
 
 
 def run_service(name: str, main: Callable[[], None]) -> NoReturn:
