@@ -71,6 +71,15 @@ def _made(engine: Engine, **columns: Any) -> Table:
     return made
 
 
+def _holds(frame: pd.DataFrame, rows: list[dict[str, Any]]) -> bool:
+    """Whether a frame still has the rows' integers: pandas makes floats of them, of 53 bits, where one is missing."""
+    return all(
+        row[name] is None or frame[name].dtype.kind != "f" or int(frame[name][number]) == row[name]
+        for name in ("small", "whole", "big")
+        for number, row in enumerate(rows)
+    )
+
+
 @pytest.fixture(params=["newest", "older"])
 def any_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Our Postgres, and Debian's, which is older: COPY reads CSV otherwise before version 18."""
@@ -98,7 +107,8 @@ def test_a_frame_and_an_arrow_table_store_what_their_rows_would(
     numbered = [{"n": number, **row} for number, row in enumerate(rows)]
     publish(engine, table, numbered, key=["n"], max_shrink=1)
     by_rows = _stored(engine, table)
-    for frame in (pd.DataFrame(numbered), pd.DataFrame(numbered, dtype=object)):
+    inferred = pd.DataFrame(numbered)
+    for frame in [pd.DataFrame(numbered, dtype=object), *([inferred] if _holds(inferred, rows) else [])]:
         publish(engine, table, frame, key=["n"], max_shrink=1)
         assert _stored(engine, table) == by_rows
     with engine.begin() as connection:
