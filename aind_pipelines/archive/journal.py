@@ -170,26 +170,21 @@ class Journal:
         """
         if not archive.locks.try_acquire(_lock_key(path)):
             return None
-        try:
-            fd = fsops.open_append(path)
-        except FileNotFoundError:
-            archive.locks.release(_lock_key(path))
-            return None
-        except BaseException:
-            archive.locks.release(_lock_key(path))
-            raise
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(archive.locks.release, _lock_key(path))
+            try:
+                fd = fsops.open_append(path)
+            except FileNotFoundError:
+                return None
+            undo.callback(os.close, fd)
             data = path.read_bytes()
             _refuse_another_user(archive, os.fstat(fd).st_uid, path)
             told = _replay(data, path)
-            told.refuse_another_machine(archive, hosts)
+            _refuse_another_machine(archive, told.host, hosts)
             if told.good < len(data):
                 fsops.truncate(fd, told.good, path)
                 fsops.fsync(fd, path)
-        except BaseException:
-            os.close(fd)
-            archive.locks.release(_lock_key(path))
-            raise
+            undo.pop_all()
         return cls(archive, path, fd, told.entries)
 
     @property
@@ -346,6 +341,12 @@ def _refuse_another_user(archive: Archive, owner: int, path: Path) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
 
 
+def _refuse_another_machine(archive: Archive, host: str | None, allowed: Collection[str]) -> None:
+    """Where the locks of other machines are not seen, their writers may be alive."""
+    if host not in (None, platform.node(), *allowed) and not archive.filesystem().shared_locks:
+        raise OfAnotherMachine(str(host))
+
+
 def _lock_key(path: Path) -> str:
     return f"journal {path.name}"
 
@@ -362,12 +363,6 @@ class _Told:
     entries: dict[int, Entry] = field(default_factory=dict)
     host: str | None = None
     good: int = 0
-
-    def refuse_another_machine(self, archive: Archive, allowed: Collection[str]) -> None:
-        """Raise OfAnotherMachine when the file's writer may be alive on a machine whose locks are not seen here."""
-        if self.host is None or self.host in (platform.node(), *allowed) or archive.filesystem().shared_locks:
-            return
-        raise OfAnotherMachine(self.host)
 
 
 def _replay(data: bytes, path: Path) -> _Told:

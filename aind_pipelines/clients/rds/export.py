@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from aind_pipelines.clients.s3 import path
 if TYPE_CHECKING:
     import pyarrow as pa
     from upath import UPath
+
+_log = logging.getLogger(__name__)
 
 SERVICE = "export"
 _ROWS = 5_000
@@ -79,8 +82,10 @@ def export_table(engine: Engine, table: Table, folder: str) -> Exported:
                 else:
                     unfinished.replace(target)
             except BaseException:
-                with contextlib.suppress(Exception):
+                try:
                     unfinished.unlink(missing_ok=True)
+                except Exception as error:  # noqa: BLE001 - what failed first is raised; this is told beside it
+                    _log.warning("%s is left and can be removed: %s", unfinished, error)
                 raise
     return Exported(str(target), count, size)
 
