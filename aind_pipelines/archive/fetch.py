@@ -135,6 +135,7 @@ class _Fetch:
         self.sink: Sink = sink or (lambda _piece: None)
         self.folder_mode = 0o777 & ~_umask()
         self._named: set[str] = set()  # identifiers whose name in the folder may not be durable yet
+        self._lost: dict[str, str] = {}  # why it never will be known to be
 
     def one(self, located: Located, places: Places) -> Fetched:
         sources: list[LocalCopy | Location] = [*places.local, *places.web]
@@ -219,12 +220,13 @@ class _Fetch:
         """`result`, once the name of what was fetched is durable: one sync serves all that have theirs by then."""
         if result.id in self._named:
             named = frozenset(self._named)
+            self._named -= named
             try:
                 fsops.fsync_dir(self.folder)
-            except OSError as error:
-                reason = f"{self.folder} cannot be made durable: {error.strerror}"
-                return replaced(result, status="failed", verified=False, reason=reason)
-            self._named -= named
+            except OSError as error:  # of all of them: the next sync would not tell of these any more
+                self._lost |= dict.fromkeys(named, f"{self.folder} cannot be made durable: {error.strerror}")
+        if reason := self._lost.get(result.id):
+            return replaced(result, status="failed", verified=False, reason=reason)
         return result
 
 

@@ -14,8 +14,9 @@ import pytest
 from aind_pipelines.archive import fsops
 from aind_pipelines.archive.deposit import DepositItem, deposit
 from aind_pipelines.archive.errors import ArchiveError
-from aind_pipelines.archive.fetch import fetch
+from aind_pipelines.archive.fetch import _Fetch, fetch
 from aind_pipelines.archive.intake import local_source, read_digests
+from aind_pipelines.archive.places import find_copies
 from aind_pipelines_tests.registry_process import die, in_child
 
 
@@ -75,17 +76,25 @@ def test_each_name_is_durable_when_it_is_told_and_one_sync_serves_many(tmp_path,
     assert [operation for operation, _ in steps].count("fsync_dir") < len(ids)
 
 
-def test_a_folder_that_cannot_be_made_durable_is_told(tmp_path, archive, registry, unique, dest):
-    id_ = put(archive, registry, tmp_path / f"{unique}.wav", unique)
+def test_a_folder_that_cannot_be_made_durable_is_told_of_all_it_holds(tmp_path, archive, registry, unique, dest):
+    ids = [put(archive, registry, tmp_path / f"{unique}{number}.wav", f"{unique} {number}") for number in range(2)]
+    asked = 0
 
     def hook(operation: str, path: Path) -> None:
+        nonlocal asked
         if operation == "fsync_dir" and path == dest:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            asked += 1
+            if asked == 1:  # the kernel tells of it only once
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
+    located = registry.locate(ids)
+    work = _Fetch(registry, dest, False, None, None)
+    fetched = [work.one(located[id_], find_copies(located)[id_]) for id_ in ids]
     with fsops.fault_hook(hook):
-        [got] = fetch(registry, [id_], dest)
-    assert (got.status, got.verified) == ("failed", False)
-    assert "cannot be made durable: Input/output error" in got.reason
+        told = [work.made_durable(one) for one in fetched]
+    assert [(one.status, one.verified) for one in told] == [("failed", False)] * 2
+    assert all("cannot be made durable: Input/output error" in one.reason for one in told)
+    assert asked == 1
 
 
 @pytest.mark.parametrize("suffix", [".wav", ""], ids=["file", "directory"])
