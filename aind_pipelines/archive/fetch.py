@@ -35,13 +35,13 @@ from aind_pipelines.archive.intake import (
     read_member,
 )
 from aind_pipelines.archive.places import LocalCopy, Places, find_copies
-from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
+from aind_pipelines.clients.errors import AnswerBrokenOff, ServiceError
 from aind_pipelines.clients.registry import BULK_CHUNK, Located, Location, RegistryClient
 
 Status = Literal["fetched", "exists", "failed"]
 _UNFINISHED = ".fetching"
 _ATTEMPTS = 3
-"""Times that a download is begun when its connection breaks."""
+"""Times that a download is begun when its connection breaks on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ class _Fetch:
         for attempt in itertools.count(1):
             try:
                 return draft.download(self.registry.download(source), self.sink)
-            except ServiceUnavailable:
-                if attempt == _ATTEMPTS or not draft.begun:
+            except AnswerBrokenOff:  # where there was no answer at all, the client has asked again already
+                if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
@@ -237,11 +237,6 @@ class _Draft:
         self.path = path
         self._folder_mode = folder_mode
         self._lock: int | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything was written."""
-        return os.path.lexists(self.path) and bool(self.path.lstat().st_size)
 
     def copy_from(self, source: LocalFile | LocalDirectory, listing: Listing, sink: Sink) -> Digests:
         """Copy a local resource."""

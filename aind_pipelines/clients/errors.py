@@ -26,6 +26,10 @@ class ServiceUnavailable(ServiceError):
         super().__init__(service, message, retryable=True)
 
 
+class AnswerBrokenOff(ServiceUnavailable):
+    """The connection broke while the system was sending its answer; a part of it may have been handed on."""
+
+
 class AccessRefused(ServiceError):
     """The system answered, and refused these credentials or this right."""
 

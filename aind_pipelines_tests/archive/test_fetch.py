@@ -205,7 +205,7 @@ def test_a_folder_that_is_not_there_is_an_error(registry, tmp_path):
 
 @contextmanager
 def web_server(folder: Path, *, cut: int = 0):
-    """Serves the files of `folder`; the first `cut` answers break off after half of their bytes."""
+    """Serves the files of `folder`; the first `cut` answers of content break off after half of the bytes."""
     left = cut
     logins: list[str | None] = []
 
@@ -214,11 +214,12 @@ def web_server(folder: Path, *, cut: int = 0):
             nonlocal left
             logins.append(self.headers.get("Authorization"))
             self.path = self.path.rstrip("/")
-            if not left:
+            path = Path(self.translate_path(self.path))
+            if not left or not path.exists():
                 super().do_GET()
                 return
             left -= 1
-            data = Path(self.translate_path(self.path)).read_bytes()
+            data = path.read_bytes()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -238,12 +239,30 @@ def web_server(folder: Path, *, cut: int = 0):
         httpd.server_close()
 
 
+@pytest.mark.parametrize("size", [10, 5_000_000])
+def test_a_download_that_breaks_off_begins_again_and_not_for_ever(tmp_path, registry, unique, dest, size):
+    content = (unique.encode() * size)[:size]
+    (tmp_path / unique).write_bytes(content)
+    sha1 = read_digests(local_source(tmp_path / unique)).sha1
+    with web_server(tmp_path, cut=5) as (root, logins):
+        registry.add_archive(f"web-{unique}", root, "http")
+        registry.register(unique, sha1, "session-raw", f"web-{unique}")
+        [failed] = fetch(registry, [unique], dest, extension="raw")
+        assert failed.status == "failed"
+        assert "broke while the content was sent" in failed.reason
+        assert not list(dest.iterdir())
+        [got] = fetch(registry, [unique], dest, extension="raw")
+        assert (got.status, got.verified) == ("fetched", True)
+        assert len(logins) == 6
+    assert (dest / f"{unique}.raw").read_bytes() == content
+
+
 def test_a_web_servers_copy_is_downloaded_without_our_login(tmp_path, registry, unique, dest, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     content = unique.encode() * 100_000
     (tmp_path / unique).write_bytes(content)
     sha1 = read_digests(local_source(tmp_path / unique)).sha1
-    with web_server(tmp_path, cut=1) as (root, logins):
+    with web_server(tmp_path) as (root, logins):
         registry.add_archive(f"web-{unique}", root, "http")
         registry.register(unique, sha1, "session-raw", f"web-{unique}")
         registry.register(f"{unique}gone", "1" * 40, "session-raw", f"web-{unique}")

@@ -210,7 +210,8 @@ class RegistryClient:
             location: Of scheme ``http`` or ``https``.
 
         Raises:
-            ServiceUnavailable: The server cannot be reached, fails, or the connection breaks.
+            ServiceUnavailable: The server cannot be reached, or fails.
+            AnswerBrokenOff: The connection broke after it had begun to answer.
             AccessRefused: 401 or 403.
             UnexpectedAnswer: Any other answer, e.g. that the copy is a directory or not there.
         """

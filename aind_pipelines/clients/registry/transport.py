@@ -13,7 +13,7 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from aind_pipelines.clients import http
-from aind_pipelines.clients.errors import AccessRefused, ServiceUnavailable, UnexpectedAnswer
+from aind_pipelines.clients.errors import AccessRefused, AnswerBrokenOff, ServiceUnavailable, UnexpectedAnswer
 from aind_pipelines.clients.registry.records import SERVICE, RegistryRefused
 
 _WRITE_ATTEMPTS = 4
@@ -191,7 +191,11 @@ class Transport:
             try:
                 yield from response.iter_content(_PIECE)
             except requests.RequestException as error:
-                raise http.failure_from(service, "GET", url, error) from None
+                raise AnswerBrokenOff(
+                    service,
+                    f"GET {http.place(url)}: the connection broke while the content was sent "
+                    f"({type(error).__name__}). Ask again.",
+                ) from None
 
     def _on_this_host(self, url: str) -> str:
         """A page's address as we reach the server: behind a proxy it may name itself by another scheme or host."""
