@@ -6,6 +6,7 @@ ends the batch, and takes out what of it is not registered.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -291,11 +292,11 @@ class _Batch:
         folded = not self.archive.filesystem().case_sensitive if ids else False
         wanted = {id_.casefold() if folded else id_: id_ for id_ in ids}
         found: dict[str, list[str]] = {}
-        for stub in {self.archive.stub_path(id_) for id_ in ids}:
-            for name in _names(stub):
+        for stub in {id_stub(id_) for id_ in ids}:
+            for name in _names(self.archive.resources / stub):
                 exact = name.casefold() if folded else name
                 id_ = wanted.get(exact) or wanted.get(exact.rpartition(".")[0])
-                if id_ is not None and self.archive.stub_path(id_) == stub:
+                if id_ is not None and id_stub(id_) == stub:
                     found.setdefault(id_, []).append(name)
         return found
 
@@ -348,7 +349,8 @@ class _Batch:
         locks = self.archive.locks
         held: list[int] = []
         try:
-            held.extend(number for number in numbers if locks.try_acquire(self.items[number].id))
+            taken = locks.try_acquire_each([self.items[number].id for number in numbers])
+            held.extend(itertools.compress(numbers, taken))
             again: list[int] = []
             if held:
                 if known is None:
@@ -356,8 +358,7 @@ class _Batch:
                     self._find_deposited(held, known)
                 again = self._deposit([number for number in held if number not in self._results], known)
         finally:
-            for number in held:
-                locks.release(self.items[number].id)
+            locks.release_each(self.items[number].id for number in held)
         mine = set(held)
         return [number for number in numbers if number not in mine] + again
 
@@ -404,10 +405,11 @@ class _Batch:
 
     def _look(self, item: DepositItem) -> Listing:
         source, policy = item.source, self.archive.config.policy
-        try:
-            json.dumps(dict(item.metadata), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise steps.Refused(f"the metadata of {item.id} is not JSON: {error}") from None
+        if item.metadata:
+            try:
+                json.dumps(dict(item.metadata), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise steps.Refused(f"the metadata of {item.id} is not JSON: {error}") from None
         if not item.keep_source and not source.removable:
             raise steps.Refused(f"{source.uri} cannot be removed after its deposit; deposit it as a copy")
         if source.kind == "directory" and not policy.allow_directories:

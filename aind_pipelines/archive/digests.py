@@ -84,10 +84,12 @@ def name_problem(relpath: str) -> str | None:
 
     It must be a relative path of plain components, in UTF-8 and without control characters.
     """
-    if any(unicodedata.category(character) == "Cs" for character in relpath):
-        return "is not UTF-8"
-    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in relpath):
-        return "contains a control character"
+    if not relpath.isprintable():  # a printable name has neither
+        categories = {unicodedata.category(character) for character in relpath}
+        if "Cs" in categories:
+            return "is not UTF-8"
+        if categories & {"Cc", "Zl", "Zp"}:
+            return "contains a control character"
     if any(part in ("", ".", "..") for part in relpath.split("/")):
         return "is not a plain relative path"
     return None

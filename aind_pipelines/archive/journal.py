@@ -295,7 +295,7 @@ class Journal:
         facts = [entry.fact for entry in self.entries.values() if entry.fact is not None]
         if not facts:
             return
-        lines = "".join(json.dumps(_values(fact), separators=(",", ":")) + "\n" for fact in facts)
+        lines = "".join(_encode(_values(fact)) + "\n" for fact in facts)
         kept = self._archive.journal / "done" / self._path.name
         draft = kept.with_suffix(".partial")
         fsops.unlink(draft, missing_ok=True)
@@ -307,11 +307,14 @@ class Journal:
 
 def _values(of: Any) -> dict[str, Any]:
     """A dataclass's fields by name; unlike `asdict`, without copying what they hold."""
-    return {one.name: getattr(of, one.name) for one in fields(of)}
+    return {name: getattr(of, name) for name in of.__slots__}
+
+
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 def _line(records: Sequence[Mapping[str, Any]]) -> bytes:
-    return json.dumps(records, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    return _encode(records).encode() + b"\n"
 
 
 def _record(entry: Entry, event: str, **values: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
@@ -152,7 +152,13 @@ def id_stub(id: str) -> str:  # noqa: A002 - neurobank's word
 
 def entry_name(id: str, source_name: str, *, keep_extensions: bool) -> str:  # noqa: A002
     """The name under which a file is kept: its identifier, with its source's last suffix where the policy says so."""
-    return id + PurePath(source_name).suffix if keep_extensions else id
+    return id + _suffix(source_name) if keep_extensions else id
+
+
+def _suffix(name: str) -> str:
+    """`PurePath.suffix` of a plain name as neurobank's Python has it: since 3.14 ``x.`` has the suffix ``.``."""
+    dot = name.rfind(".")
+    return name[dot:] if 0 < dot < len(name) - 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +399,8 @@ class Archive:
 
     def give_open(self, fd: int, path: Path) -> None:
         """The same for an open file, before its mode is set."""
+        if self.ownership() == Ownership(-1, -1):
+            return
         if (change := self._owner_change(os.fstat(fd))) is not None:
             fsops.chown_open(fd, *change, path)
 

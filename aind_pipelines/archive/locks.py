@@ -13,8 +13,10 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from blake3 import blake3
 
 from aind_pipelines.archive import fsops
 
@@ -34,8 +36,6 @@ _opening = threading.Lock()
 
 
 def _offset(key: str) -> int:
-    from blake3 import blake3
-
     return int.from_bytes(blake3(key.encode()).digest()[:8], "big") >> 2
 
 
@@ -55,6 +55,20 @@ def _lock_file(path: Path, mode: int) -> _LockFile:
         return lock_file
 
 
+def _try_lock(lock_file: _LockFile, offset: int) -> bool:
+    with lock_file.mutex:
+        if offset in lock_file.held:
+            return False
+        try:
+            fcntl.lockf(lock_file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        except OSError as error:
+            if error.errno in _BUSY:
+                return False
+            raise
+        lock_file.held.add(offset)
+        return True
+
+
 class ArchiveLocks:
     """The locks of one archive.
 
@@ -69,25 +83,35 @@ class ArchiveLocks:
 
     def try_acquire(self, key: str) -> bool:
         """Take the lock of `key`, unless another process or thread has it."""
-        lock_file, offset = _lock_file(self._path, self._mode), _offset(key)
-        with lock_file.mutex:
-            if offset in lock_file.held:
-                return False
-            try:
-                fcntl.lockf(lock_file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-            except OSError as error:
-                if error.errno in _BUSY:
-                    return False
-                raise
-            lock_file.held.add(offset)
-            return True
+        return self.try_acquire_each([key]) == [True]
+
+    def try_acquire_each(self, keys: Sequence[str]) -> list[bool]:
+        """Take the lock of each of `keys` that nobody has; whether it was taken, in order.
+
+        When it raises, none is held.
+        """
+        lock_file = _lock_file(self._path, self._mode)
+        taken: list[bool] = []
+        try:
+            for key in keys:
+                taken.append(_try_lock(lock_file, _offset(key)))  # noqa: PERF401 - what was taken before is given back
+        except BaseException:
+            self.release_each(key for key, mine in zip(keys, taken, strict=False) if mine)
+            raise
+        return taken
 
     def release(self, key: str) -> None:
         """Give the lock of `key` back."""
-        lock_file, offset = _lock_file(self._path, self._mode), _offset(key)
-        with lock_file.mutex:
-            fcntl.lockf(lock_file.fd, fcntl.LOCK_UN, 1, offset)
-            lock_file.held.discard(offset)
+        self.release_each([key])
+
+    def release_each(self, keys: Iterable[str]) -> None:
+        """Give the locks of `keys` back."""
+        lock_file = _lock_file(self._path, self._mode)
+        for key in keys:
+            offset = _offset(key)
+            with lock_file.mutex:
+                fcntl.lockf(lock_file.fd, fcntl.LOCK_UN, 1, offset)
+                lock_file.held.discard(offset)
 
     @contextlib.contextmanager
     def hold(self, key: str, wait: float = 0.0) -> Iterator[bool]:

@@ -70,6 +70,11 @@ def write_failed(what: str, error: OSError) -> ArchiveWriteFailed:
     )
 
 
+def _folder_of(path: str) -> str:
+    """The folder part of a path; a `Path` for each of ten thousand files takes its time."""
+    return path.rpartition("/")[0] or "/"
+
+
 def is_ours(archive: Archive, entry: Entry) -> bool:
     """Whether the final name has the very file or folder that was staged.
 
@@ -206,26 +211,31 @@ def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
         OSError: The archive cannot be written.
     """
     refused: dict[Entry, str] = {}
+    stubs: set[str] = set()
     touched: set[Path] = set()
     can = archive.filesystem()
     for entry in entries:
         assert entry.staged is not None
         staging, final = staging_path(archive, entry), final_path(archive, entry)
-        if final.parent not in touched:
+        stub = _folder_of(entry.intent.path)
+        if stub not in stubs:
+            stubs.add(stub)
             touched.add(final.parent)
             if archive.make_layout_folder(final.parent, durable=False):
                 touched.add(archive.resources)
-        if not is_ours(archive, entry):
-            try:
-                fsops.move_new(staging, final, rename=can.rename_new, links=can.links)
-            except FileExistsError:
+        try:
+            fsops.move_new(staging, final, rename=can.rename_new, links=can.links)
+        except (FileExistsError, FileNotFoundError) as problem:
+            if is_ours(archive, entry):
+                fsops.rmtree(staging)  # a link to it, or a second copy where inode numbers tell nothing
+            elif isinstance(problem, FileNotFoundError):
+                raise
+            else:
                 refused[entry] = (
                     f"{final} exists, although the registry has no such copy here. "
                     "Run an archive check to see what it is."
                 )
                 continue
-        else:
-            fsops.rmtree(staging)  # a link to it, or a second copy where inode numbers tell nothing
         if entry.intent.kind == "directory":
             fsops.chmod(final, archive.folder_mode)
             touched.add(final)
@@ -342,12 +352,12 @@ def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict
     threads = _THREADS_LOCAL if archive.filesystem().syncfs else _THREADS
     kept = _in_threads(lambda entry: _remove_source(archive, entry), moved, threads)
     notes = {entry: note for entry, note in zip(moved, kept, strict=True) if note}
-    for folder in {Path(entry.intent.source).parent for entry in moved if entry not in notes}:
+    for folder in {_folder_of(entry.intent.source) for entry in moved if entry not in notes}:
         try:
-            fsops.fsync_dir(folder)
+            fsops.fsync_dir(Path(folder))
         except OSError as error:
             note = f"the source was removed, but {folder} could not be made durable: {error.strerror}"
-            notes |= {entry: note for entry in moved if Path(entry.intent.source).parent == folder}
+            notes |= {entry: note for entry in moved if _folder_of(entry.intent.source) == folder}
     journal.done(entries)
     return notes
 

@@ -6,6 +6,7 @@ progress and messages to stderr. Exit codes: 0 done, 1 something failed or was f
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     from aind_pipelines.clients.errors import ServiceError
     from aind_pipelines.settings import SettingsError
 
+    # Commands that go through files by the hundred thousand make few cycles, and would be looked through all the time.
+    gc.set_threshold(50_000)
     options: dict[str, Any] = {"prog_name": "aind-pipelines", "standalone_mode": False}
     try:
         result = cli.main(args=arguments, **options)

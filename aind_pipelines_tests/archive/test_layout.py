@@ -127,7 +127,8 @@ def test_unknown_keys_of_a_configuration_are_kept():
 
 def test_only_the_last_suffix_is_kept_and_only_if_wanted():
     assert entry_name("x", "a.tar.gz", keep_extensions=True) == "x.gz"
-    assert entry_name("x", "a", keep_extensions=True) == "x"
+    for name, suffix in (("a", ""), (".hidden", ""), ("a.", ""), ("a..b", ".b"), ("..b", ".b"), ("a. b", ". b")):
+        assert entry_name("x", name, keep_extensions=True) == f"x{suffix}"
     assert entry_name("x", "a.wav", keep_extensions=False) == "x"
 
 
