@@ -23,6 +23,9 @@ from aind_pipelines.partitions import archives, months
 StageEvent = Literal["started", "finished", "failed"]
 _ROW_COUNT = "dagster/row_count"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_STATEMENT_TIMEOUT = 60_000  # ms
+_POOL_RECYCLE = 3_600  # s
+_MAX_OVERFLOW = 20
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -107,6 +110,10 @@ def open_instance(home: LabHome) -> Iterator[DagsterInstance]:
 
     try:
         with DagsterInstance.from_config(str(home.dagster_home)) as instance:
+            # Otherwise each of the thousand events of a run is stored over a connection of its own.
+            instance.optimize_for_webserver(
+                statement_timeout=_STATEMENT_TIMEOUT, pool_recycle=_POOL_RECYCLE, max_overflow=_MAX_OVERFLOW
+            )
             yield instance
     except (DagsterPostgresException, SQLAlchemyError) as error:
         cause = error.__cause__ or error

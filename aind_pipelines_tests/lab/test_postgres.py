@@ -219,6 +219,12 @@ def test_preparing_twice_changes_nothing_and_gives_each_role_its_own_database(ho
                 "dagster",
                 "dagster",
             )
+        with login(home) as connection:
+            verifiers = "SELECT rolname, split_part(split_part(rolpassword, '$', 2), ':', 1) FROM pg_authid"
+            iterations = dict(connection.execute(verifiers + " WHERE rolpassword IS NOT NULL").fetchall())
+        # Dagster connects all the time; some clients refuse fewer than the default.
+        assert iterations.pop("dagster") == "1"
+        assert set(iterations.values()) == {"4096"}
 
 
 def test_an_external_postgres_gets_a_database_for_dagster_beside_the_analysts(home: LabHome) -> None:
