@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -176,6 +176,7 @@ class Batches:
         self.sink = sink
         self.archive_name = archive.name_in(registry)
         self.registering = threading.Lock()  # on SQLite, writers that meet wait for each other by polling
+        self.turn = threading.Lock()
         self._journals = _Journals(archive)
         self._mutex = threading.Lock()
         self._facts: FactIndex | None = None
@@ -481,24 +482,38 @@ class _Deposits:
             "path": self.batch.paths[number],
         }
 
+    def _turn(self) -> steps.Turn | None:
+        """What this batch is to hold while it works on files.
+
+        One file alone may be large, and then has threads of its own. Sources are known to be on no network when they
+        are beside the archive; that of one tells enough, since only the speed depends on it.
+        """
+        if len(self.numbers) > 1 and self.archive.filesystem().syncfs:
+            [number, *_] = self.numbers.values()
+            with suppress(OSError):
+                if Path(self.batch.items[number].source.uri).stat().st_dev == self.archive.path.stat().st_dev:
+                    return self.batch.shared.turn
+        return None
+
     def _steps(self) -> list[int]:
+        turn = self._turn()
         work = [
             (entry, self.batch.items[number].source, self.listings[number]) for entry, number in self.numbers.items()
         ]
-        unread = steps.stage(self.archive, self.journal, work, sink=self.batch.shared.sink)
+        unread = steps.stage(self.archive, self.journal, work, sink=self.batch.shared.sink, turn=turn)
         self._drop(
             {entry: str(refusal) for entry, refusal in unread.items()},
             later={entry for entry, refusal in unread.items() if refusal.reason in _OF_THIS_MOMENT},
         )
         followers = self._decide()
         entries = [entry for entry in self._unfinished() if entry not in followers]
-        self._drop(steps.publish(self.archive, entries))
+        self._drop(steps.publish(self.archive, entries, turn=turn))
         entries = [entry for entry in entries if not entry.finished]
         with self.batch.shared.registering:
             denied = steps.register(self.registry, self.batch.shared.archive_name, entries, self.known)
         self._drop(denied)
         entries = [entry for entry in entries if not entry.finished]
-        notes = steps.finish(self.archive, self.journal, entries)
+        notes = steps.finish(self.archive, self.journal, entries, turn=turn)
         for entry in entries:
             self.batch.finished(self.numbers[entry], entry, notes.get(entry, ""))
         return self._after_leaders(followers)

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,8 +42,9 @@ from aind_pipelines.clients.registry import Registration, RegistryClient, Regist
 _SYNC_WHOLE = 3
 """Files or folders from which one call for the whole file system is cheaper than one for each."""
 _THREADS = 8
-_THREADS_LOCAL = 2
-"""Where no file waits for a network, more threads only wait for each other."""
+Turn = AbstractContextManager[object]
+"""What batches of small files that wait for no network hold by turns: such a file costs processor time, of which
+Python has that of one processor, and several threads only wait for each other."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
@@ -118,7 +120,7 @@ def read_copy(path: Path, kind: Kind) -> Digests:
 
 def _in_threads(work: Callable[[_A], _B], items: Sequence[_A], threads: int = _THREADS) -> list[_B]:
     """`work` for each item, in order; many at the same time, where each waits for the disk."""
-    if len(items) <= 1:
+    if threads == 1 or len(items) <= 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="archive") as pool:
         return list(pool.map(work, items))
@@ -138,6 +140,7 @@ def stage(
     work: Sequence[tuple[Entry, Source, Listing]],
     *,
     sink: Sink | None = None,
+    turn: Turn | None = None,
 ) -> dict[Entry, SourceRefused]:
     """Copy each source into the staging folder, digesting it in the same pass, and make the copies durable.
 
@@ -146,6 +149,7 @@ def stage(
         journal: That of the entries.
         work: The entries, what to copy, and what is known of it.
         sink: Is handed each piece that is read, e.g. to count bytes.
+        turn: Is held while files are copied, and not while the disk is waited for.
 
     Returns:
         The sources that cannot be read or that changed meanwhile, with the reason; the others are staged.
@@ -164,8 +168,9 @@ def stage(
         except SourceRefused as refusal:
             return refusal
 
-    # With one call for all, a file costs processor time only, and threads would wait for each other.
-    outcomes = [one(task) for task in work] if at_once else _in_threads(one, work)
+    with turn or nullcontext():
+        # With one call for all, few files wait for the disk.
+        outcomes = _in_threads(one, work, 1 if at_once else _THREADS)
     tried = {task[0]: outcome for task, outcome in zip(work, outcomes, strict=True)}
     copies = {entry: outcome for entry, outcome in tried.items() if isinstance(outcome, Staged)}
     journal.staged(copies, durable=not at_once)
@@ -201,8 +206,13 @@ def make_durable(archive: Archive, entries: Iterable[Entry]) -> None:
                 fsops.fsync_tree(path)
 
 
-def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
+def publish(archive: Archive, entries: Iterable[Entry], *, turn: Turn | None = None) -> dict[Entry, str]:
     """Give each staged copy its final name, durably. Does nothing where that is done.
+
+    Args:
+        archive: Where they are.
+        entries: The deposits.
+        turn: Is held while files are moved, and not while the disk is waited for.
 
     Returns:
         Those whose name something else has, with the reason.
@@ -210,9 +220,17 @@ def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
     Raises:
         OSError: The archive cannot be written.
     """
+    touched: set[Path] = set()
+    with turn or nullcontext():
+        refused = _publish_each(archive, entries, touched)
+    sync_folders(archive, touched)
+    return refused
+
+
+def _publish_each(archive: Archive, entries: Iterable[Entry], touched: set[Path]) -> dict[Entry, str]:
+    """What `publish` does, without its last step: `touched` gets the folders that are to be made durable."""
     refused: dict[Entry, str] = {}
     stubs: set[str] = set()
-    touched: set[Path] = set()
     can = archive.filesystem()
     for entry in entries:
         assert entry.staged is not None
@@ -239,7 +257,6 @@ def publish(archive: Archive, entries: Iterable[Entry]) -> dict[Entry, str]:
         if entry.intent.kind == "directory":
             fsops.chmod(final, archive.folder_mode)
             touched.add(final)
-    sync_folders(archive, touched)
     return refused
 
 
@@ -340,17 +357,26 @@ def _claims_names(archive: Archive, entry: Entry) -> bool:
     return not can.rename_new and (entry.intent.kind == "directory" or not can.links)
 
 
-def finish(archive: Archive, journal: Journal, entries: Sequence[Entry]) -> dict[Entry, str]:
+def finish(
+    archive: Archive, journal: Journal, entries: Sequence[Entry], *, turn: Turn | None = None
+) -> dict[Entry, str]:
     """Remove the sources that are to be moved, and close the deposits.
+
+    Args:
+        archive: Where they are.
+        journal: That of the entries.
+        entries: The deposits.
+        turn: Is held while sources are removed, by one thread; without it by several.
 
     Returns:
         What a person should know: why a source is still there although it was to be moved.
     """
     moved = [entry for entry in entries if not entry.intent.keep_source]
     journal.registered([entry for entry in moved if not entry.registered])
-    # Removing a file can wait for the disk although nothing of it need be durable.
-    threads = _THREADS_LOCAL if archive.filesystem().syncfs else _THREADS
-    kept = _in_threads(lambda entry: _remove_source(archive, entry), moved, threads)
+    with turn or nullcontext():
+        # Removing a file waits for a network although nothing of it need be durable.
+        threads = _THREADS if turn is None else 1
+        kept = _in_threads(lambda entry: _remove_source(archive, entry), moved, threads)
     notes = {entry: note for entry, note in zip(moved, kept, strict=True) if note}
     for folder in {_folder_of(entry.intent.source) for entry in moved if entry not in notes}:
         try:

@@ -241,9 +241,12 @@ def _shown(rows: Iterable[Row], show: Callable[[Row], None]) -> Iterator[Row]:
         yield row
 
 
+_encode = json.JSONEncoder(default=str).encode
+
+
 def _lines(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
-        _say(json.dumps(row, default=str) + "\n")
+        _say(_encode(row) + "\n")
         yield row
 
 

@@ -69,6 +69,9 @@ def no_such_archive(name: str) -> RegistryRefused:
     return RegistryRefused.from_json(f"to list {name}", {"archive": [f"no such archive '{name}'"]})
 
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
 def encode(body: Any, asked: str) -> bytes:
     """`body` as JSON.
 
@@ -76,7 +79,7 @@ def encode(body: Any, asked: str) -> bytes:
         RegistryRefused: A value of its metadata is not JSON. `asked` says what was to be done.
     """
     try:
-        return json.dumps(body, allow_nan=False).encode()
+        return _encode(body).encode()
     except (TypeError, ValueError) as error:
         raise RegistryRefused.from_json(asked, {"metadata": [f"not JSON: {error}"]}) from None
 
