@@ -176,7 +176,7 @@ class Batches:
         self.sink = sink
         self.archive_name = archive.name_in(registry)
         self.registering = threading.Lock()  # on SQLite, writers that meet wait for each other by polling
-        self.turn = threading.Lock()
+        self.turn = threading.Lock()  # of the batches of small files: see `steps.Turn`
         self._journals = _Journals(archive)
         self._mutex = threading.Lock()
         self._facts: FactIndex | None = None
