@@ -449,7 +449,7 @@ class _Merge:
         present, gone, changed, new = row
         self._refuse_loss(present)
         deleted = self._delete() if gone else 0
-        updated = self._update() if changed else 0
+        updated = self._update(every=changed == present - gone) if changed else 0
         inserted = self._insert() if new else 0
         return self._result(inserted, updated, deleted)
 
@@ -492,15 +492,15 @@ class _Merge:
         self.cursor.execute(f"DELETE FROM {self.target} t USING {_GONE} g WHERE {same}")
         return self.cursor.rowcount
 
-    def _update(self) -> int:
+    def _update(self, *, every: bool = False) -> int:
+        """Write the rows that differ: `every` one, where that is known, since a join on the key alone is narrower."""
         differs = self._any_differs()
         if not differs:
             return 0
         written = [name for name in self.columns if name not in self.key]
         assignments = ", ".join(f"{quoted(name)} = s.{quoted(name)}" for name in written)
-        self.cursor.execute(
-            f"UPDATE {self.target} t SET {assignments} FROM {_STAGED} s WHERE {self._same_key()} AND ({differs})"
-        )
+        condition = self._same_key() if every else f"{self._same_key()} AND ({differs})"
+        self.cursor.execute(f"UPDATE {self.target} t SET {assignments} FROM {_STAGED} s WHERE {condition}")
         return self.cursor.rowcount
 
     def _any_differs(self) -> str:

@@ -1,8 +1,9 @@
 """What can be published: rows, DataFrames, Arrow tables, and iterators of batches, read once behind one face.
 
 Rows (mappings) go value by value through `aind_pipelines.clients.rds.load`. Whatever has columns goes as columns: in
-pieces of some megabytes, each one COPY in CSV. Where a column's type does not vouch for its values they are encoded
-one by one, under the same rules, and what cannot be stored is named by row and column.
+pieces of some megabytes, each one COPY in CSV; the next piece is encoded while the server takes one in. Where a
+column's type does not vouch for its values they are encoded one by one, under the same rules, and what cannot be
+stored is named by row and column.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from aind_pipelines.clients.rds.encode import text_for
@@ -193,6 +195,7 @@ class _Loader:
         self._target = target
         self._copy = f"COPY {target} ({listed(self._names)}) FROM STDIN (FORMAT csv, ENCODING 'utf8')"
         self._rows = _FIRST_ROWS
+        self._unsettled = 0
         self.sent = 0
 
     def add(self, table: Columnar) -> None:
@@ -205,28 +208,36 @@ class _Loader:
                 "columns."
             )
         length, start = len(table), 0
-        while start < length:
-            piece = _slice(table, start, min(self._rows, length - start))
-            if start == 0:
-                self._refuse_other_types(piece)
-            self._send(piece)
-            start += len(piece)
+        # Settled at the end of every batch: whoever makes the next one may read over this connection.
+        with ExitStack() as in_flight:
+            while start < length:
+                piece = _slice(table, start, min(self._rows, length - start))
+                if start == 0:
+                    self._refuse_other_types(piece)
+                block = self._csv(piece)  # while the server takes in the piece before
+                self._settle(in_flight)
+                self._send(piece, block, in_flight)
+                start += len(piece)
+            self._settle(in_flight)
 
-    def _send(self, piece: Columnar) -> None:
-        block = self._csv(piece)
+    def _send(self, piece: Columnar, block: bytes, in_flight: ExitStack) -> None:
         count = len(piece)
         if _END_MARK in block:
             copy_rows(self._cursor, self._target, self._writer, _as_rows(piece), first=self.sent + 1)
         else:
-            with self._cursor.copy(self._copy) as copy:
-                copy.write(block)
-        if self._cursor.rowcount != count:
-            raise RdsError(
-                f"the database took {self._cursor.rowcount} of the {count} rows from row {self.sent + 1} on. This is "
-                "a fault of the encoding; publish the rows as mappings, and report it."
-            )
+            in_flight.enter_context(self._cursor.copy(self._copy)).write(block)
+        self._unsettled = count
         self.sent += count
         self._rows = max(1, min(_MOST_ROWS, self._rows * 4, count * _BLOCK // max(1, len(block))))
+
+    def _settle(self, in_flight: ExitStack) -> None:
+        in_flight.close()
+        if self._unsettled and self._cursor.rowcount != self._unsettled:
+            raise RdsError(
+                f"the database took {self._cursor.rowcount} of the {self._unsettled} rows up to row {self.sent}. This "
+                "is a fault of the encoding; publish the rows as mappings, and report it."
+            )
+        self._unsettled = 0
 
     def _csv(self, piece: Columnar) -> bytes:
         import pyarrow as pa

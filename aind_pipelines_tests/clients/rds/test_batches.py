@@ -279,6 +279,20 @@ def test_batches_of_every_kind_are_read_once_and_in_turn(engine: Engine) -> None
         replace(engine, table, pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["n", "n"]))
 
 
+def test_whoever_makes_the_batches_may_read_over_the_same_connection(engine: Engine) -> None:
+    table = _made(engine, id=BigInteger(), v=Text())
+    with engine.connect() as connection:
+
+        def batches() -> Iterator[pd.DataFrame]:
+            for start in range(0, 6_000, 2_000):  # more than a first piece
+                query = text(f"SELECT n AS id, 'word ' || n AS v FROM generate_series({start + 1}, {start + 2_000}) n")
+                yield pd.DataFrame(connection.execute(query).mappings().all())
+
+        with connection.begin():
+            assert publish(connection, table, batches(), key=["id"]).inserted == 6_000
+    assert len(_stored(engine, table)) == 6_000
+
+
 def test_no_rows_are_refused_whatever_should_have_held_them(engine: Engine) -> None:
     table = _made(engine, n=BigInteger())
     replace(engine, table, [{"n": 1}])
