@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.lab.environment import isolated
 from aind_pipelines.lab.home import HOST, LabError, LabHome, port_is_free
-from aind_pipelines.lab.processes import bound
+from aind_pipelines.lab.processes import bound, end_group
 
 READY_SECONDS = 180
 _STOP_SECONDS = 20
@@ -62,7 +61,8 @@ def dagster_dev(home: LabHome, port: int) -> Iterator[subprocess.Popen[bytes]]:
         _wait_until_ready(process, port, str(log))
         yield process
     finally:
-        _stop(process)
+        # Dagster's code servers are of its group, and now and then one stays behind when Dagster has ended.
+        end_group(process, signal.SIGINT, _STOP_SECONDS)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: str) -> None:
@@ -76,14 +76,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: str) -> 
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
     raise ServiceError("Dagster UI", f"it did not answer on port {port} within {READY_SECONDS} s; see {log}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -101,6 +101,27 @@ def end(processes: Iterable[Recorded], grace: float = 1.5) -> list[Recorded]:
     return _wait_for(living, 2.0)
 
 
+def end_group(process: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
+    """End a child that leads a process group, and what it leaves behind there.
+
+    Args:
+        process: Started with ``process_group=0``; it may have ended already.
+        stop_signal: What ends the group cleanly.
+        grace: Seconds that the child gets for that; the others have two more.
+    """
+    # As long as one of the group lives, no other process can get its number.
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
+        os.killpg(process.pid, stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def _wait_for(processes: Sequence[Recorded], seconds: float) -> list[Recorded]:
     deadline = time.monotonic() + seconds
     while (living := [process for process in processes if process.alive]) and time.monotonic() < deadline:

@@ -153,6 +153,7 @@ def _daemon(lab: Lab, location: Path) -> Iterator[None]:
     """The daemon alone, on a code location of its own."""
     from aind_pipelines.lab.environment import isolated
     from aind_pipelines.lab.home import LabHome
+    from aind_pipelines.lab.processes import end_group
 
     daemon = subprocess.Popen(
         [Path(sys.executable).with_name("dagster-daemon"), "run", "-f", location],
@@ -160,12 +161,12 @@ def _daemon(lab: Lab, location: Path) -> Iterator[None]:
         cwd=lab.home,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        process_group=0,
     )
     try:
         yield
     finally:
-        daemon.send_signal(signal.SIGINT)
-        daemon.wait(60)
+        end_group(daemon, signal.SIGINT, 60)
 
 
 def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path: Path) -> None:

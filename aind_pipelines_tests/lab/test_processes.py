@@ -226,3 +226,25 @@ def test_a_bound_program_ends_with_the_process_that_started_it() -> None:
     while processes.identity(pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_end_of_a_group_leaves_nothing_of_it_behind(ended: bool) -> None:
+    leader = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+    )
+    waiting = "" if ended else "time.sleep(600)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", leader + waiting, *DEAF[1:]], stdout=subprocess.PIPE, process_group=0
+    )
+    assert process.stdout is not None
+    child = Recorded.of(int(process.stdout.readline()), signal.SIGTERM)
+    assert child is not None
+    if ended:
+        process.wait(10)
+    processes.end_group(process, signal.SIGTERM, 5)
+    assert process.returncode == (0 if ended else -signal.SIGTERM)
+    assert wait_until(lambda: not child.alive)
