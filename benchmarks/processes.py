@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,46 @@ CLI = (sys.executable, "-m", "aind_pipelines.cli")
 MEGABYTE = 1e6
 
 
+# Linux counts to a process's peak what its parent held when it was started; this parent holds next to nothing.
+_MEASURE = """
+import os, sys, time
+report, command = int(sys.argv[1]), sys.argv[2:]
+os.set_inheritable(report, False)
+began = time.monotonic()
+_, status, used = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
+wall = time.monotonic() - began
+figures = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, wall, used.ru_maxrss
+os.write(report, " ".join(map(str, figures)).encode())
+"""
+
+
 def timed(command: list[str], environment: Mapping[str, str], given: bytes = b"") -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak memory of one child process, which reads what is `given` to it."""
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as reads:
+    """CPU seconds, wall seconds and peak memory in MB of one process, which reads what is `given` to it.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as reads, tempfile.TemporaryFile() as report:
         reads.write(given)
         reads.seek(0)
-        started = time.monotonic()
-        process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdin=reads, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _MEASURE, str(report.fileno()), *command],
+            env=dict(environment), cwd=ROOT, stdin=reads, stdout=said, stderr=said,
+            pass_fds=[report.fileno()], process_group=0,
+        )  # fmt: skip
         try:
-            _, status, used = os.wait4(process.pid, 0)
+            process.wait()
         except BaseException:  # told to end: nothing is left running
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        report.seek(0)
+        code, cpu, wall, peak = report.read().split() or (process.returncode, 0, 0, 0)
+        if int(code):
             said.seek(0)
-            raise RuntimeError(f"{command[-1]} ended with {process.returncode}: {said.read()[-2000:].decode()}")
+            raise RuntimeError(f"{command[-1]} ended with {int(code)}: {said.read()[-2000:].decode()}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return used.ru_utime + used.ru_stime, time.monotonic() - started, used.ru_maxrss * unit / MEGABYTE
+    return float(cpu), float(wall), int(peak) * unit / MEGABYTE
 
 
 def connect(environment: Mapping[str, str]) -> Any:
