@@ -33,7 +33,7 @@ class Canonical:
 
     Attributes:
         text: JSON with sorted keys and no blanks.
-        body: What the text says; the record itself where nothing had to be replaced.
+        body: What the text says; the record itself, BSON's own types included, where nothing had to be replaced.
         oddities: What had to be replaced: code, and dotted path of the first place.
     """
 

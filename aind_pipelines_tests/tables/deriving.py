@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from aind_pipelines.records.canonical import canonicalise
@@ -15,7 +16,7 @@ BY_NAME = {derivation.name: derivation for derivation in DERIVATIONS}
 
 def derived_with_findings(record: Any, name: str) -> tuple[list[dict[str, Any]], tuple[Finding, ...]]:
     """A record's rows of one table, and what was odd about them."""
-    body = canonicalise(record).body
+    body = json.loads(canonicalise(record).text)
     found = normalise(body)
     reader = Reader(body, f"{found.record_version}/{found.id}")
     rows = BY_NAME[name].rows(found, reader)

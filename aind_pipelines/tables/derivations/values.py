@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
-from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.reading import Reader, as_text, shown
 from aind_pipelines.records.vocabulary import modality_abbreviation
 
@@ -151,11 +150,11 @@ def structure(reader: Reader, value: object, field: str) -> str | None:
 
 
 def as_json(reader: Reader, value: object, field: str, code: str) -> Any:
-    """The value as JSON has it, for a JSONB column; null with a finding `code` when it is long."""
+    """The value as it is, for a JSONB column; null with a finding `code` when it is long."""
     if value is None or isinstance(value, bool | int | float):
         return value
     length = len(json.dumps(value, default=str))
     if length <= LONGEST_JSON:
-        return json.loads(canonicalise(value).text)  # of a record from a MongoDB client it may hold BSON's own types
+        return value
     reader.note(code, field, f"The value has {length:,} characters; those of more than {LONGEST_JSON:,} are left out.")
     return None

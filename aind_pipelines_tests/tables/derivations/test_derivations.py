@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,12 +61,6 @@ def test_nothing_makes_a_derivation_raise_and_its_rows_can_be_stored(record: Any
             place for place, row in enumerate(rows) if "position" in row
         ]
         assert all(finding.message for finding in findings)
-
-
-def test_a_metric_value_that_only_bson_has_is_stored_as_the_record_is() -> None:
-    value = {"of": ObjectId("6b0861026c9a652293a5a824"), "at": [datetime(2024, 1, 1, tzinfo=UTC)]}
-    rows = derived(_changed(V2, "quality_control.metrics.0.value", value), "quality_control")
-    assert {"of": "6b0861026c9a652293a5a824", "at": ["2024-01-01T00:00:00.000Z"]} in [row["value"] for row in rows]
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME))
