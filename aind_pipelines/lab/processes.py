@@ -109,7 +109,8 @@ def end_group(process: subprocess.Popen[bytes], stop_signal: int, grace: float) 
         stop_signal: What ends the group cleanly.
         grace: Seconds that the child gets for that; the others have two more.
     """
-    # As long as one of the group lives, no other process can get its number.
+    if process.poll() is not None and identity(process.pid) is not None:
+        return  # no number is given again while one of its group lives, so another process shows that none does
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
         os.killpg(process.pid, stop_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):

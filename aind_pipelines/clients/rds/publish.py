@@ -493,7 +493,7 @@ class _Merge:
         return self.cursor.rowcount
 
     def _update(self, *, every: bool = False) -> int:
-        """Write the rows that differ: `every` one, where that is known, since a join on the key alone is narrower."""
+        """Write the rows that differ. Where `every` row is known to, none is compared again: that join is narrower."""
         differs = self._any_differs()
         if not differs:
             return 0
