@@ -20,6 +20,8 @@ from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.lab.home import OPTIONS, HomeError, LabHome, Postgres, write_private
 from aind_pipelines.lab.postgres import SUPERUSER
 from aind_pipelines.settings import Policy
+from aind_pipelines.tables.migrate import migrate
+from aind_pipelines.tables.reader import READER
 
 _PATIENCE = 5
 """Seconds within which a database server must answer."""
@@ -69,6 +71,13 @@ def ensure_role(
     )
 
 
+def _ensure_reader(connection: psycopg.Connection[tuple[object, ...]], member: str) -> None:
+    """Create the role that only reads the analysts' tables, which `member` may then try: ``SET ROLE``."""
+    if not _has(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", READER):
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(READER)))
+    connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), sql.Identifier(member)))
+
+
 def ensure_databases(home: LabHome) -> None:
     """Create what the analysts' tables and Dagster's storage live in.
 
@@ -101,6 +110,7 @@ def ensure_databases(home: LabHome) -> None:
         connection.execute("RESET scram_iterations")
         ensure_database(connection, ours.database, ours.user)
         ensure_database(connection, dagster.database, dagster.user)
+        _ensure_reader(connection, ours.user)
 
 
 def require_docdb(home: LabHome) -> None:
@@ -212,8 +222,6 @@ def write_configuration(home: LabHome) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``python -m aind_pipelines.lab.preparation``."""
-    from aind_pipelines.tables.migrate import migrate
-
     parser = argparse.ArgumentParser(prog="preparation", description="databases, schema and configuration of a lab")
     parser.add_argument("--home", required=True, help="the lab's home")
     parser.add_argument("--docdb", action="store_true", help="only try the external DocDB")

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 
 from aind_pipelines.clients.rds.engine import make_engine
 from aind_pipelines.clients.rds.errors import RdsError, translated
+from aind_pipelines.tables import reader
 from aind_pipelines.tables.columns import metadata
 from aind_pipelines.tables.schema import SCHEMAS
 from aind_pipelines.tables.views import differences as differences_of_views
@@ -109,7 +110,9 @@ def _engine_of(target: Engine | URL | str) -> Iterator[Engine]:
 
 
 def migrate(target: Engine | URL | str) -> SchemaStatus:
-    """Bring the schema to the version of this code. Does nothing when it is there already.
+    """Bring the schema to the version of this code, and let the role that only reads read it (see `reader`).
+
+    Does nothing when all that is so already.
 
     Args:
         target: An engine, or a Postgres URL (without a driver, psycopg 3 is taken).
@@ -125,13 +128,13 @@ def migrate(target: Engine | URL | str) -> SchemaStatus:
     with _one_at_a_time, _engine_of(target) as engine:
         before = status(engine)
         _require_known(before)
-        if before.is_current:
-            return before
         config = _config()
         with translated("migrating the schema"), engine.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if not before.is_current:
+                command.upgrade(config, "head")
+            reader.let_read(connection)
         return status(engine)
 
 

@@ -35,10 +35,18 @@ def test_migrate_then_status_agree(empty_database: URL) -> None:
     answer = json.loads(done.stdout)
     assert answer["before"] is None
     assert answer["current"] == answer["head"]
-    assert "already" in _run(empty_database, "migrate").stdout
+    assert answer["reader"] == {"exists": True, "withheld": []}
+    again = _run(empty_database, "migrate").stdout
+    assert "already" in again
+    assert "The role aind_pipelines_reader may read the tables and views." in again
     now = _run(empty_database, "status", "--json")
     assert now.returncode == 0, now.stderr
-    assert json.loads(now.stdout) == {"current": answer["head"], "head": answer["head"], "drift": []}
+    assert json.loads(now.stdout) == {
+        "current": answer["head"],
+        "head": answer["head"],
+        "drift": [],
+        "reader": answer["reader"],
+    }
 
 
 def test_status_fails_on_drift_and_names_it(engine: Engine) -> None:

@@ -107,6 +107,10 @@ def test_memory_stays_in_bounds(up: LabHome) -> None:
 def test_the_schema_the_registry_user_and_dagsters_instance_are_there(up: LabHome) -> None:
     with psycopg.connect(up.postgres().url("postgresql")) as connection:
         schemas = {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")}
+        connection.execute("SET ROLE aind_pipelines_reader")
+        assert connection.execute("SELECT count(*) FROM data_assets").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM data_assets")
     assert {"docdb", "metadata_service", "indexes", "archive"} <= schemas
     answer = in_the_lab(
         up,
@@ -138,7 +142,7 @@ targets = [(e["DOC_DB_HOST"], int(e["DOC_DB_PORT"])), (e["RDS_HOST"], int(e["RDS
 with SSHTunnelForwarder(
     (e["DOC_DB_SSH_HOST"], int(e["DOC_DB_SSH_PORT"])), ssh_username=e["DOC_DB_SSH_USERNAME"],
     ssh_password=e["DOC_DB_SSH_PASSWORD"], remote_bind_addresses=targets, allow_agent=False,
-    host_pkey_directories=[],
+    host_pkey_directories=[], local_bind_addresses=[("127.0.0.1", 0)] * 2,
 ) as tunnel:
     docdb, rds = tunnel.local_bind_ports
     client = pymongo.MongoClient("127.0.0.1", docdb, username=e["DOC_DB_USERNAME"], password=e["DOC_DB_PASSWORD"],

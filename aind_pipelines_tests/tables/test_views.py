@@ -1,29 +1,21 @@
-"""The analysts' views, the role that only reads, and the words about both."""
+"""The analysts' views, and the words about tables and views."""
 
 from __future__ import annotations
 
-import re
 import runpy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Engine, inspect, text
 
 from aind_pipelines.tables import schema
 from aind_pipelines.tables.migrate import _config, drift, migrate
 from aind_pipelines.tables.schema import ANALYSTS_TABLES
-from aind_pipelines.tables.views import VIEWS
 from aind_pipelines_tests.documents import ROOT, statements
-from aind_pipelines_tests.postgres import running_postgres
 
 RAW = "ecephys_700001_2025-01-01_10-00-00"
-READER = "aind_pipelines_reader"
 
 
 def _insert(engine: Engine, table: Any, *rows: dict[str, Any]) -> None:
@@ -143,42 +135,6 @@ def test_assets_with_missing_source_say_where_the_source_is(engine: Engine) -> N
     ]
 
 
-@contextmanager
-def _as_reader(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        connection.execute(text(f"SET ROLE {READER}"))
-        yield connection
-
-
-def test_the_reader_reads_every_table_and_view_and_nothing_else(engine: Engine) -> None:
-    with _as_reader(engine) as connection:
-        for name in (*VIEWS, *(table.name for table in ANALYSTS_TABLES), "session_assets"):
-            connection.execute(text(f"SELECT * FROM public.{name} LIMIT 1"))
-    for statement in (
-        "DELETE FROM public.subjects",
-        "INSERT INTO public.subjects (subject_id, asset_count) VALUES ('1', 1)",
-        "TRUNCATE public.modalities",
-        "SELECT * FROM docdb.records",
-        "SELECT * FROM tables.derived_records",
-        "CREATE TABLE public.mine (id int)",
-    ):
-        with _as_reader(engine) as connection, pytest.raises(ProgrammingError, match="permission denied"):
-            connection.execute(text(statement))
-
-
-def test_a_login_that_may_not_make_roles_migrates_all_the_same(tmp_path: Path) -> None:
-    # Roles belong to the whole server, and the tests' own has this one already.
-    with running_postgres(tmp_path) as server:
-        administrator = create_engine(server, isolation_level="AUTOCOMMIT")
-        with administrator.connect() as connection:
-            connection.execute(text("CREATE ROLE modest LOGIN PASSWORD 'modest'"))
-            connection.execute(text("CREATE DATABASE theirs OWNER modest"))
-        assert migrate(server.set(username="modest", password="modest", database="theirs")).is_current
-        with administrator.connect() as connection:
-            assert connection.scalar(text(f"SELECT count(*) FROM pg_roles WHERE rolname = '{READER}'")) == 0
-        administrator.dispose()
-
-
 def test_going_back_a_version_and_forward_again_leaves_the_same_schema(engine: Engine) -> None:
     configuration = _config()
     with engine.begin() as connection:
@@ -209,10 +165,3 @@ def test_every_query_of_the_guide_runs(engine: Engine) -> None:
     with engine.connect() as connection:
         for query in queries:
             connection.exec_driver_sql(query.replace("%", "%%"))
-
-
-def test_the_guide_grants_what_the_migration_grants() -> None:
-    granted = re.search(r"GRANT SELECT ON ([^;]+) TO", (ROOT / "docs" / "tables.md").read_text(encoding="utf-8"))
-    assert granted is not None
-    names = {name.strip() for name in granted[1].split(",")}
-    assert names == {*VIEWS, *(table.name for table in ANALYSTS_TABLES), "session_assets"}

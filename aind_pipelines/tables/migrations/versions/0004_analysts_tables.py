@@ -4,8 +4,6 @@ Revision ID: 0004
 Revises: 0003
 """
 
-# ruff: noqa: S608 - statements are built from the names in this module only
-
 from __future__ import annotations
 
 import sqlalchemy as sa
@@ -29,8 +27,6 @@ COMMENTS = {
     ("session_assets", "run_id"): "Dagster run that last changed this row",
 }
 """Of columns that had none."""
-
-READER = "aind_pipelines_reader"
 
 _FINDINGS = """
 CREATE OR REPLACE VIEW public.findings AS
@@ -126,51 +122,6 @@ VIEWS = {
         "Derived assets whose source has no metadata record, and whether S3 or Code Ocean has it",
     ),
 }
-
-READABLE = (
-    "acquisitions", "asset_lineage", "assets_current", "assets_with_missing_source", "assets_without_metadata",
-    "data_assets", "data_streams", "findings", "funding", "instruments", "latest_processed_assets", "modalities",
-    "procedure_materials", "procedures", "processing", "quality_control", "session_assets",
-    "sessions_by_subject_and_month", "stimulus_epochs", "subjects", "table_status",
-)  # fmt: skip
-
-# Roles belong to the whole server: another database may have made it, or be making it now; and not every owner of a
-# database may make roles.
-CREATE_READER = f"""
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN
-        CREATE ROLE {READER} NOLOGIN;
-    END IF;
-EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN NULL;
-    WHEN insufficient_privilege THEN
-        RAISE NOTICE 'this login may not create the role {READER}; docs/tables.md says what to do';
-END
-$$
-"""
-
-GRANT_READER = f"""
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN
-        GRANT USAGE ON SCHEMA public TO {READER};
-        GRANT SELECT ON {", ".join(f"public.{name}" for name in READABLE)} TO {READER};
-    END IF;
-END
-$$
-"""
-
-REVOKE_READER = f"""
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN
-        REVOKE SELECT ON {", ".join(f"public.{name}" for name in READABLE)} FROM {READER};
-        REVOKE USAGE ON SCHEMA public FROM {READER};
-    END IF;
-END
-$$
-"""
 
 
 def upgrade() -> None:
@@ -789,12 +740,9 @@ def upgrade() -> None:
     for name, (definition, comment) in VIEWS.items():
         op.execute(definition)
         op.execute(f"COMMENT ON VIEW public.{name} IS '{comment}'")
-    op.execute(CREATE_READER)
-    op.execute(GRANT_READER)
 
 
 def downgrade() -> None:
-    op.execute(REVOKE_READER)
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW public.{name}")
     op.execute(_FINDINGS)
