@@ -22,8 +22,8 @@ def subject_answers(
 ) -> dg.MaterializeResult:
     """The metadata-service's answer for every subject, with its status, asked at a budgeted rate.
 
-    Table `metadata_service.answers`. An answer younger than the policy's age is not asked for again. Disagreements
-    with the records are findings.
+    Table `metadata_service.answers`. An answer younger than the policy's age is not asked for again, but at least
+    one is, so that an outage shows. Disagreements with the records are findings.
     """
     from sqlalchemy import func, select
 
@@ -48,7 +48,7 @@ def subject_answers(
     return dg.MaterializeResult(
         metadata=outcome(
             rows=rows,
-            changed=result.asked,
+            changed=result.changed,
             findings=result.findings_by_code,
             table=schema.metadata_service_answers,
             asked=result.asked,

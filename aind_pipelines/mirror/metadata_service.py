@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Text, cast, func, literal, select
+from sqlalchemy import Connection, Engine, Text, cast, func, literal, null, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from aind_pipelines.clients.rds.errors import translated
@@ -61,12 +61,14 @@ class FetchResult:
 
     Attributes:
         asked: Subjects that were asked for.
-        fresh: Subjects whose stored answer was young enough.
+        changed: Answers among these that are new, or not what was stored.
+        fresh: Subjects that were not asked for, since their stored answer was young enough.
         by_status: How many answers of each HTTP status there are for these subjects now.
         findings_by_code: What is odd about these answers.
     """
 
     asked: int
+    changed: int
     fresh: int
     by_status: Counter[int] = field(default_factory=Counter)
     findings_by_code: Counter[str] = field(default_factory=Counter)
@@ -84,12 +86,15 @@ def fetch_subjects(
 ) -> FetchResult:
     """Have an answer of the metadata-service for each subject, and compare it with the records.
 
+    Where every stored answer is young enough, the oldest is asked for all the same: a service that is down is then
+    never taken for one that had nothing to say.
+
     Args:
         engine: On a database with our schema.
         client: Asks the service.
         subject_ids: Subjects wanted.
         requests_per_second: Upper bound; requests are spaced evenly.
-        max_age: A stored answer younger than this is not asked for again.
+        max_age: A stored answer younger than this is not asked for again, unless all are.
         run_id: Dagster run, if any.
         on_progress: Called after each request with how many are done and how many there are to do.
 
@@ -101,20 +106,24 @@ def fetch_subjects(
         raise ValueError(f"requests_per_second must be more than 0, not {requests_per_second}")
     wanted = list(dict.fromkeys(subject_ids))
     fresh = _fresh(engine, wanted, max_age)
-    to_ask = [subject_id for subject_id in wanted if subject_id not in fresh]
+    to_ask = [subject_id for subject_id in wanted if subject_id not in fresh] or list(fresh)[:1]
+    changed = 0
     for done, subject_id in enumerate(_paced(to_ask, requests_per_second), start=1):
-        _store(engine, subject_id, client.ask(SUBJECT, subject_id), run_id)
+        changed += _store(engine, subject_id, client.ask(SUBJECT, subject_id), run_id)
         if on_progress is not None:
             on_progress(done, len(to_ask))
     with translated("comparing subjects"), engine.begin() as connection:
-        return _compare(connection, wanted, asked=len(to_ask), run_id=run_id)
+        statuses, findings = _compare(connection, wanted, run_id=run_id)
+    return FetchResult(len(to_ask), changed, len(wanted) - len(to_ask), statuses, findings)
 
 
-def _fresh(engine: Engine, wanted: Collection[str], max_age: timedelta) -> set[str]:
+def _fresh(engine: Engine, wanted: Collection[str], max_age: timedelta) -> dict[str, None]:
+    """Subjects with a young answer, the one with the oldest first."""
+    among = set(wanted)
     with translated("reading metadata_service.answers"), engine.connect() as connection:
         young = answers.c.fetched_at > func.now() - max_age
-        stored = connection.scalars(select(answers.c.key).where(answers.c.endpoint == SUBJECT, young))
-        return set(stored).intersection(wanted)
+        stored = select(answers.c.key).where(answers.c.endpoint == SUBJECT, young).order_by(answers.c.fetched_at)
+        return dict.fromkeys(key for key in connection.scalars(stored) if key in among)
 
 
 def _paced(items: Iterable[str], per_second: float) -> Iterator[str]:
@@ -127,23 +136,33 @@ def _paced(items: Iterable[str], per_second: float) -> Iterator[str]:
         yield item
 
 
-def _store(engine: Engine, subject_id: str, answer: Answer, run_id: str | None) -> None:
+def _store(engine: Engine, subject_id: str, answer: Answer, run_id: str | None) -> bool:
+    """Keep an answer; whether it is new, or not what was stored."""
     message = None if answer.message is None else UNSTORABLE_TEXT.sub(REPLACEMENT, answer.message)
-    data = None if answer.data is None else cast(literal(canonicalise(answer.data).text, Text), JSONB)
+    data = null() if answer.data is None else cast(literal(canonicalise(answer.data).text, Text), JSONB)
     statement = insert(answers).values(
         endpoint=SUBJECT, key=subject_id, status=answer.status, message=message, data=data, run_id=run_id
     )
     written = ("status", "message", "data", "run_id")
+    same = select(answers.c.key).where(
+        answers.c.endpoint == SUBJECT,
+        answers.c.key == subject_id,
+        answers.c.status == answer.status,
+        answers.c.message.is_not_distinct_from(message),
+        answers.c.data.is_not_distinct_from(data),
+    )
     with translated("storing an answer of the metadata-service"), engine.begin() as connection:
+        changed = connection.scalar(same) is None
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[answers.c.endpoint, answers.c.key],
                 set_={name: statement.excluded[name] for name in written} | {"fetched_at": func.clock_timestamp()},
             )
         )
+    return changed
 
 
-def _compare(connection: Connection, wanted: list[str], *, asked: int, run_id: str | None) -> FetchResult:
+def _compare(connection: Connection, wanted: list[str], *, run_id: str | None) -> tuple[Counter[int], Counter[str]]:
     """Findings about the answers for `wanted`; those about subjects that no record names any more are resolved."""
     comparison = FindingsPass(connection, metadata_service_findings, scope=SUBJECT, run_id=run_id)
     statuses: Counter[int] = Counter()
@@ -170,7 +189,7 @@ def _compare(connection: Connection, wanted: list[str], *, asked: int, run_id: s
     )
     # Subjects asked for on purpose, without a record, keep theirs.
     comparison.add(connection, (), keys=set(connection.scalars(forgotten)).difference(wanted))
-    return FetchResult(asked, len(wanted) - asked, statuses, comparison.counts(connection))
+    return statuses, comparison.counts(connection)
 
 
 def answer_findings(

@@ -79,7 +79,6 @@ def test_a_flipped_byte_in_the_archive_turns_the_demo_red(lab: Lab) -> None:
 
 
 def test_a_metadata_service_that_is_down_turns_the_demo_red(lab: Lab) -> None:
-    lab.sql("delete from metadata_service.answers")
     assert lab.command("lab", "down", "metadata_service", "--home", str(lab.home)).returncode == 0
     try:
         result = lab.demo()

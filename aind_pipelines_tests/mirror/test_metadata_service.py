@@ -138,7 +138,31 @@ def test_a_young_answer_is_not_asked_for_again_but_still_compared(engine: Engine
     assert (service.asked, result.asked, result.fresh) == (["2"], 1, 1)
     assert result.by_status == {200: 2}
     assert result.findings_by_code == {"sex_differs": 1}
-    assert _fetch(engine, service, ["1", "2"]).asked == 0
+
+
+def test_where_all_answers_are_young_the_oldest_is_asked_for_and_an_outage_shows(engine: Engine) -> None:
+    _record_subjects(engine, "1", "2")
+    service = _Service({"1": _Answer(200, None, MODEL)})
+    assert _fetch(engine, service, ["1", "2"]).changed == 2
+    service.asked.clear()
+    for subject_id in ("1", "2", "1"):
+        result = _fetch(engine, service, ["1", "2"])
+        assert (result.asked, result.changed, result.fresh, service.asked.pop()) == (1, 0, 1, subject_id)
+    service.down.update({"1", "2"})
+    with pytest.raises(ServiceUnavailable, match="subject 2"):
+        _fetch(engine, service, ["1", "2"])
+    assert _fetch(engine, service, []).asked == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [_Answer(200, None, MODEL | {"sex": "Male"}), _Answer(406, None, MODEL), _Answer(200, "Valid.", MODEL)],
+)
+def test_an_answer_that_differs_in_anything_is_a_change(engine: Engine, answer: _Answer) -> None:
+    _fetch(engine, _Service({"1": _Answer(200, None, MODEL)}), ["1"])
+    service = _Service({"1": answer})
+    assert _fetch(engine, service, ["1"]).changed == 1
+    assert _fetch(engine, service, ["1"]).changed == 0
 
 
 def test_an_outage_propagates_after_the_answers_got_are_stored_and_the_next_run_goes_on(engine: Engine) -> None:
@@ -168,11 +192,12 @@ def test_an_outage_leaves_the_findings_that_stand(engine: Engine) -> None:
 def test_findings_about_subjects_outside_this_fetch_stand_until_no_record_names_them(engine: Engine) -> None:
     _record_subjects(engine, "1", "2")
     _fetch(engine, _Service(), ["1", "2"])
-    _fetch(engine, _Service({"1": _Answer(200, None, MODEL)}), ["1"], max_age=timedelta(0))
+    service = _Service({"1": _Answer(200, None, MODEL)})
+    _fetch(engine, service, ["1"], max_age=timedelta(0))
     assert _standing(engine) == {("subject_unknown", "2")}
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM public.subjects WHERE subject_id = '2'"))
-    _fetch(engine, _Service(), ["1"])
+    _fetch(engine, service, ["1"])
     assert _standing(engine) == set()
 
 
