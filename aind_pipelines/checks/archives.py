@@ -55,7 +55,7 @@ def archive_is_sound(rds: RDSResource) -> dg.AssetCheckResult:
     from aind_pipelines.tables.schema import archive_checks as runs
     from aind_pipelines.tables.schema import archive_findings as findings
 
-    last = select(runs).distinct(runs.c.archive).order_by(runs.c.archive, runs.c.id.desc()).subquery()
+    last = select(runs).where(runs.c.id.in_(select(func.max(runs.c.id)).group_by(runs.c.archive))).subquery()
     with rds.engine() as engine, engine.connect() as connection:
         checked = connection.scalar(select(func.count()).select_from(last)) or 0
         failed = list(connection.scalars(select(last.c.archive).where(last.c.passed.is_(False))))
