@@ -33,6 +33,7 @@ def test_pymongo_through_sshtunnel(lab: Lab) -> None:
             allow_agent=False,
             host_pkey_directories=[],
             remote_bind_address=(environment["DOC_DB_HOST"], int(environment["DOC_DB_PORT"])),
+            local_bind_address=("127.0.0.1", 0),
         )
 
     def client(port: int, password: str) -> pymongo.MongoClient[dict[str, object]]:

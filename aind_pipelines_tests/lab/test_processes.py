@@ -209,20 +209,19 @@ def test_a_bound_program_ends_with_the_process_that_started_it() -> None:
         "child = subprocess.Popen(bound(['/bin/sleep', '60'], signal.SIGINT)); print(child.pid, flush=True);"
         "child.wait()"
     )
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[2])},
-    )
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}/comm").read_text().strip() != "sleep":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    parent.kill()
-    parent.wait()
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}/comm").read_text().strip() != "sleep":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        parent.kill()
     while processes.identity(pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -237,14 +236,27 @@ def test_the_end_of_a_group_leaves_nothing_of_it_behind(ended: bool) -> None:
         "print(child.pid, flush=True)\n"
     )
     waiting = "" if ended else "time.sleep(600)\n"
-    process = subprocess.Popen(
-        [sys.executable, "-c", leader + waiting, *DEAF[1:]], stdout=subprocess.PIPE, process_group=0
-    )
-    assert process.stdout is not None
-    child = Recorded.of(int(process.stdout.readline()), signal.SIGTERM)
-    assert child is not None
-    if ended:
-        process.wait(10)
-    processes.end_group(process, signal.SIGTERM, 5)
+    argv = [sys.executable, "-c", leader + waiting, *DEAF[1:]]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, process_group=0) as process:
+        assert process.stdout is not None
+        child = Recorded.of(int(process.stdout.readline()), signal.SIGTERM)
+        assert child is not None
+        if ended:
+            process.wait(10)
+        processes.end_group(process, signal.SIGTERM, 5)
     assert process.returncode == (0 if ended else -signal.SIGTERM)
     assert wait_until(lambda: not child.alive)
+
+
+def test_a_group_whose_number_another_process_has_is_not_signalled() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""], process_group=0)
+    ended.wait(10)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+    try:
+        ended.pid = stranger.pid  # as if the number had been given again
+        processes.end_group(ended, signal.SIGKILL, 1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.5)
+    finally:
+        stranger.kill()
+        stranger.wait()

@@ -424,7 +424,8 @@ def _user_of(lab: TinyLab) -> subprocess.Popen[str]:
         env=os.environ | {"PYTHONPATH": str(Path(control.__file__).parents[2])},
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
+    with process.stdout as said:
+        assert said.readline() == "up\n"
     return process
 
 
