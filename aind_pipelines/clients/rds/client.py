@@ -15,6 +15,7 @@ from aind_pipelines.clients.rds.load import columns_of
 from aind_pipelines.clients.rds.names import listed, qualified
 from aind_pipelines.clients.rds.publish import PublishResult, publish, replace
 from aind_pipelines.clients.rds.sources import source_of
+from aind_pipelines.clients.rds.targets import natural_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,8 +142,8 @@ class Client:
         """Make a DataFrame (without its index) or an Arrow table the content of a table, atomically.
 
         An existing table keeps its column types, indexes, grants, views and comments; readers see the old content or
-        the new one and do not wait. With a primary key, only rows that differ are written. A table that does not
-        exist is created.
+        the new one and do not wait. With a primary key, or columns that are unique and never NULL, only rows that
+        differ are written. Columns that the server generates may be left out. A table that does not exist is created.
 
         Args:
             df: What the table shall hold; NaN is NULL.
@@ -155,7 +156,8 @@ class Client:
         Raises:
             SchemaMismatch: The columns are not the table's, or a column mixes kinds of values.
             BadValue: A value does not fit its column.
-            PublishRefused: No rows, too few rows, or a primary key that is repeated or null.
+            PublishRefused: No rows, too few rows, a key that is repeated or null, or a table without a key whose rows
+                take others along when they are deleted.
             ServiceError: The database refused or cannot be reached.
         """
         names = column_names(df)
@@ -163,7 +165,8 @@ class Client:
         if table is None:
             return self._create(df, table_name, schema, dtype or {}, allow_empty=allow_empty)
         _expect_columns(table, names, complete=True)
-        key = [column.name for column in table.primary_key.columns]
+        with translated(f"looking at table {table_name}"), self.engine.connect() as connection:
+            key = natural_key(connection, table)
         if key:
             return publish(self.engine, table, df, key=key, allow_empty=allow_empty, max_shrink=max_shrink)
         return replace(self.engine, table, df, allow_empty=allow_empty, max_shrink=max_shrink)
@@ -244,7 +247,8 @@ class Client:
 
 def _expect_columns(table: Table, names: Sequence[str], *, complete: bool) -> None:
     extra = [name for name in names if name not in table.c]
-    lacking = [column.name for column in table.columns if column.name not in names] if complete else []
+    wanted = [column.name for column in table.columns if column.computed is None] if complete else []
+    lacking = [name for name in wanted if name not in names]
     if extra or lacking:
         said = [f"the table has no column {name!r}" for name in extra]
         said += [f"the DataFrame has no column {name!r}" for name in lacking]

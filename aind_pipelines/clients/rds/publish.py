@@ -15,6 +15,7 @@ Two publishers of one table queue on an advisory lock.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from sqlalchemy.dialects import postgresql
 
 from aind_pipelines.clients.rds.errors import PublishRefused, RdsError, SchemaMismatch, translated
 from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
-from aind_pipelines.clients.rds.names import listed, qualified, quoted
+from aind_pipelines.clients.rds.names import listed, quoted
 from aind_pipelines.clients.rds.sources import Rows, source_of
+from aind_pipelines.clients.rds.targets import Target, look_up
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,6 +41,7 @@ _log = logging.getLogger(__name__)
 _STAGED = 'pg_temp."publish_rows"'
 _PART = 'pg_temp."publish_part"'
 _GONE = 'pg_temp."publish_gone"'
+_REWRITTEN = 'pg_temp."publish_rewritten"'
 _WORK_MEMORY = "64MB"
 # The thresholds of the server's own vacuum.
 _VACUUM_BASE, _VACUUM_SHARE = 50, 0.2
@@ -103,6 +106,8 @@ def publish(
             must lie in it, and nothing outside of it is deleted.
         nan_is_null: Take NaN in float and numeric columns as NULL; None does so for DataFrames, which mean it.
 
+    Columns that the server generates are left to it, whatever the rows say.
+
     Raises:
         PublishRefused: No rows, too few rows, a repeated or null key, or a row outside of the part.
         BadValue: A value cannot be stored; the message names column and row.
@@ -124,6 +129,8 @@ def merge(
     *,
     key: Sequence[str],
     deleted: Rows = (),
+    allow_empty: bool = False,
+    max_shrink: float = 0.5,
     stamps: Sequence[str] = (),
     nan_is_null: bool | None = None,
 ) -> PublishResult:
@@ -138,16 +145,18 @@ def merge(
         key: Columns that identify a row.
         deleted: Rows (in any form that `rows` may have) of exactly the key's columns. A key that the table does not
             have is no error, so that the same change can be published again.
+        allow_empty: Take it as right that the table is empty afterwards, because all its rows were named in `deleted`.
+        max_shrink: Largest share of the table's rows that may be lost; 1 allows any.
         stamps: As for `publish`.
         nan_is_null: As for `publish`.
 
     Raises:
-        PublishRefused: A repeated or null key, or one that is both given and deleted.
+        PublishRefused: A repeated or null key, one that is both given and deleted, or too large a loss.
         ServiceError: As for `publish`.
     """
     if not key:
         raise ValueError("merge needs the columns that identify a row.")
-    options = _Options(False, True, 1.0, tuple(stamps), {}, nan_is_null, deleted)
+    options = _Options(False, allow_empty, max_shrink, tuple(stamps), {}, nan_is_null, deleted)
     return _publish(connection_or_engine, table, rows, list(key), options)
 
 
@@ -162,7 +171,8 @@ def replace(
 ) -> PublishResult:
     """Like `publish`, for a table without a key: its rows are deleted and the given ones inserted, atomically.
 
-    Rows that are all there already, no more and no fewer, are left alone.
+    Rows that are all there already, no more and no fewer, are left alone. A table whose rows take others along when
+    they are deleted (``ON DELETE CASCADE``) is refused: it needs a key.
     """
     options = _Options(True, allow_empty, max_shrink, (), {}, nan_is_null)
     return _publish(connection_or_engine, table, rows, [], options)
@@ -217,7 +227,7 @@ def _in_two_transactions(
         with connection.begin(), _cursor(connection) as cursor:
             _drop(cursor)
         if result.updated + result.deleted > _VACUUM_BASE + _VACUUM_SHARE * result.rows:
-            _vacuum(connection, table)
+            _vacuum(connection, job.target)
     except BaseException:
         # The temporary tables end with the session; ending it is the one clean-up that cannot fail.
         connection.invalidate()
@@ -262,7 +272,7 @@ def _own_transaction(cursor: Cursor) -> None:
     )
 
 
-def _vacuum(connection: Connection, table: Table) -> None:
+def _vacuum(connection: Connection, target: Target) -> None:
     """Make the room of the rows that were replaced usable again, for a loop would outrun the server's own vacuum.
 
     Without TRUNCATE no reader waits. Who does not own the table gets a notice instead, and the server does it later.
@@ -274,7 +284,7 @@ def _vacuum(connection: Connection, table: Table) -> None:
             cursor.execute("SELECT current_setting('statement_timeout')")
             limit = cursor.fetchone()
             cursor.execute("SET statement_timeout = 0")
-            cursor.execute(f"VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {qualified(table.name, table.schema)}")
+            cursor.execute(f"VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {target.name}")
             cursor.execute("SELECT set_config('statement_timeout', %s, false)", limit)
         finally:
             if not driver.closed:
@@ -282,7 +292,7 @@ def _vacuum(connection: Connection, table: Table) -> None:
 
 
 def _drop(cursor: Cursor) -> None:
-    cursor.execute(f"DROP TABLE IF EXISTS {_STAGED}, {_PART}, {_GONE}")
+    cursor.execute(f"DROP TABLE IF EXISTS {_STAGED}, {_PART}, {_GONE}, {_REWRITTEN}")
 
 
 def _stage(cursor: Cursor, table: Table, rows: Rows, key: list[str], options: _Options) -> _Merge:
@@ -300,6 +310,8 @@ def _stage(cursor: Cursor, table: Table, rows: Rows, key: list[str], options: _O
         cursor.execute(f"CREATE TEMPORARY TABLE {target} ({types_})")
 
     _drop(cursor)
+    # Before there are temporary tables, which a bare name would mean first.
+    target = look_up(cursor, table, key)
     create(_STAGED, [column.name for column in columns] or [table.columns[0].name])
     if options.part:
         create(_PART, list(options.part))
@@ -310,7 +322,7 @@ def _stage(cursor: Cursor, table: Table, rows: Rows, key: list[str], options: _O
         if set(gone.names) != set(key):
             raise PublishRefused(f"{table.fullname}: what is deleted is named by its key ({', '.join(key)}) alone.")
         create(_GONE, key)
-    _compare_with_database(cursor, table)
+    _compare_with_database(cursor, table, target)
     nan_is_null = source.means_nan_is_null if options.nan_is_null is None else options.nan_is_null
     with _utc(cursor):
         staged = source.load(cursor, _STAGED, columns, key=key, nan_is_null=nan_is_null)
@@ -322,11 +334,12 @@ def _stage(cursor: Cursor, table: Table, rows: Rows, key: list[str], options: _O
         _check_part(cursor, table, options.part)
     if removed:
         _check_gone(cursor, table, key)
-    return _Merge(cursor, table, [column.name for column in columns], key, options, staged, removed)
+    written = [column.name for column in columns if column.computed is None]
+    return _Merge(cursor, table, target, written, key, options, staged, removed)
 
 
-def _compare_with_database(cursor: Cursor, table: Table) -> None:
-    """Before anything is touched: the target exists, and its columns have the types the rows are written in."""
+def _compare_with_database(cursor: Cursor, table: Table, target: Target) -> None:
+    """Before anything is touched: the columns have the types the rows are written in."""
     cursor.execute(
         """
         SELECT target.attname IS NULL, staged.attname,
@@ -339,7 +352,7 @@ def _compare_with_database(cursor: Cursor, table: Table) -> None:
             AND (target.attname IS NULL OR (target.atttypid, target.atttypmod) <> (staged.atttypid, staged.atttypmod))
         ORDER BY staged.attnum
         """,
-        {"target": qualified(table.name, table.schema), "staged": _STAGED},
+        {"target": target.name, "staged": _STAGED},
     )
     differences = [
         f"it has no column {name!r}" if missing else f"column {name!r} is {actual}, not {wanted}"
@@ -362,14 +375,17 @@ def _check_keys(cursor: Cursor, table: Table, key: list[str]) -> None:
     )
     wrong = cursor.fetchall()
     if wrong:
-        shown = "; ".join(
-            ", ".join(f"{name}={str(value)[:80]!r}" for name, value in zip(key, row, strict=False))
-            + f" {row[-1]} times"
-            for row in wrong
-        )
         raise PublishRefused(
-            f"{table.fullname}: the key ({', '.join(key)}) must be unique and never null among the rows, but: {shown}."
+            f"{table.fullname}: the key ({', '.join(key)}) must be unique and never null among the rows, but: "
+            f"{_shown(key, wrong)}."
         )
+
+
+def _shown(key: list[str], counted: list[tuple[Any, ...]]) -> str:
+    return "; ".join(
+        ", ".join(f"{name}={str(value)[:80]!r}" for name, value in zip(key, row, strict=False)) + f" {row[-1]} times"
+        for row in counted
+    )
 
 
 def _check_part(cursor: Cursor, table: Table, part: Mapping[str, Any]) -> None:
@@ -403,6 +419,7 @@ class _Merge:
 
     cursor: Cursor
     table: Table
+    target: Target
     columns: list[str]
     key: list[str]
     options: _Options
@@ -412,19 +429,19 @@ class _Merge:
     def with_cursor(self, cursor: Cursor) -> _Merge:
         return replaced(self, cursor=cursor)
 
-    @property
-    def target(self) -> str:
-        return qualified(self.table.name, self.table.schema)
-
     def merge(self) -> PublishResult:
         self.cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"aind_pipelines.publish {self.target}",)
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"aind_pipelines.publish {self.target.name}",)
         )
+        if not self.key:
+            self._refuse_to_take_others_along()
+        elif not self.target.key_is_unique:
+            self._refuse_repeated_keys()
         if self.options.delete_missing and self.staged and self.key and not self.options.part:
             return self._merge_whole()
         deleted = 0
         if self.options.delete_missing:
-            self.cursor.execute(f"SELECT count(*) FROM {self.target} t{self._where_in_part()}")
+            self.cursor.execute(f"SELECT count(*) FROM {self.target.name} t{self._where_in_part()}")
             present = _one(self.cursor)
             self._refuse_loss(present)
             if not self.key and present == self.staged and self._is_the_same():
@@ -434,6 +451,8 @@ class _Merge:
             deleted = self._delete_named()
         updated = self._update() if self.staged and self.key else 0
         inserted = self._insert() if self.staged else 0
+        if self.removed:
+            self._refuse_lost(deleted - inserted)
         return self._result(inserted, updated, deleted)
 
     def _merge_whole(self) -> PublishResult:
@@ -442,7 +461,8 @@ class _Merge:
         changed = f"count(*) FILTER (WHERE t.ctid IS NOT NULL AND s.ctid IS NOT NULL AND ({differs}))"
         self.cursor.execute(
             f"SELECT count(t.ctid), count(*) FILTER (WHERE s.ctid IS NULL), {changed if differs else 0}, "
-            f"count(*) FILTER (WHERE t.ctid IS NULL) FROM {self.target} t FULL JOIN {_STAGED} s ON {self._same_key()}"
+            "count(*) FILTER (WHERE t.ctid IS NULL) "
+            f"FROM {self.target.name} t FULL JOIN {_STAGED} s ON {self._same_key()}"
         )
         row = self.cursor.fetchone()
         assert row is not None
@@ -469,6 +489,48 @@ class _Merge:
                 f"than the {self.options.max_shrink:.0%} allowed. If that is right, publish with a larger max_shrink."
             )
 
+    def _refuse_lost(self, lost: int) -> None:
+        """Refuse what naming rows as deleted came to; of the rows that are left no more are counted than it takes."""
+        if lost <= 0:
+            return
+        share = self.options.max_shrink
+        enough = max(1, math.ceil(lost * (1 - share) / share)) if share > 0 else "ALL"
+        self.cursor.execute(f"SELECT count(*) FROM (SELECT FROM {self.target.name} LIMIT {enough}) AS t")
+        left = _one(self.cursor)
+        if left == 0:
+            if not self.options.allow_empty:
+                raise PublishRefused(
+                    f"{self.table.fullname}: all of its {lost} rows are named as deleted. "
+                    "If that is right, merge with allow_empty."
+                )
+        elif left < (left + lost) * (1 - share):
+            raise PublishRefused(
+                f"{self.table.fullname}: {lost} of {left + lost} rows are named as deleted, a larger loss than the "
+                f"{share:.0%} allowed. If that is right, merge with a larger max_shrink."
+            )
+
+    def _refuse_to_take_others_along(self) -> None:
+        if self.target.takes_others_along:
+            raise PublishRefused(
+                f"{self.table.fullname}: without a key its rows are deleted and inserted anew, and a foreign key "
+                "deletes or changes rows of another table with them. Give it a primary key, or columns that are "
+                "unique and never null."
+            )
+
+    def _refuse_repeated_keys(self) -> None:
+        """No index vouches for the key: a row of ours could stand for several of the table."""
+        among = f" WHERE EXISTS (SELECT 1 FROM {_STAGED} s WHERE {self._same_key()})" if self.staged else ""
+        self.cursor.execute(
+            f"SELECT {listed(self.key, 't.')}, count(*) FROM {self.target.name} t{among} "
+            f"GROUP BY {listed(self.key, 't.')} HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT 3"
+        )
+        repeated = self.cursor.fetchall()
+        if repeated:
+            raise PublishRefused(
+                f"{self.table.fullname}: the table itself holds the key ({', '.join(self.key)}) repeatedly: "
+                f"{_shown(self.key, repeated)}. Remove the repetitions, or use a key that is unique."
+            )
+
     def _part_conditions(self) -> list[str]:
         return [f"t.{quoted(name)} = (SELECT {quoted(name)} FROM {_PART})" for name in self.options.part]
 
@@ -484,12 +546,12 @@ class _Merge:
         if self.staged and self.key:
             conditions.append(f"NOT EXISTS (SELECT 1 FROM {_STAGED} s WHERE {self._same_key()})")
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        self.cursor.execute(f"DELETE FROM {self.target} t{where}")
+        self.cursor.execute(f"DELETE FROM {self.target.name} t{where}")
         return self.cursor.rowcount
 
     def _delete_named(self) -> int:
         same = " AND ".join(f"t.{quoted(name)} = g.{quoted(name)}" for name in self.key)
-        self.cursor.execute(f"DELETE FROM {self.target} t USING {_GONE} g WHERE {same}")
+        self.cursor.execute(f"DELETE FROM {self.target.name} t USING {_GONE} g WHERE {same}")
         return self.cursor.rowcount
 
     def _update(self, *, every: bool = False) -> int:
@@ -500,7 +562,32 @@ class _Merge:
         written = [name for name in self.columns if name not in self.key]
         assignments = ", ".join(f"{quoted(name)} = s.{quoted(name)}" for name in written)
         condition = self._same_key() if every else f"{self._same_key()} AND ({differs})"
-        self.cursor.execute(f"UPDATE {self.target} t SET {assignments} FROM {_STAGED} s WHERE {condition}")
+        statement = f"UPDATE {self.target.name} t SET {assignments} FROM {_STAGED} s WHERE {condition}"
+        if not self.target.has_other_keys or self.target.is_referred_to:
+            self.cursor.execute(statement)
+            return self.cursor.rowcount
+        import psycopg
+
+        try:
+            with self.cursor.connection.transaction():
+                self.cursor.execute(statement)
+                return self.cursor.rowcount
+        except psycopg.errors.UniqueViolation:
+            # Perhaps only on the way: an UPDATE looks at each row by itself, so that two cannot swap their values.
+            return self._rewrite(condition)
+
+    def _rewrite(self, condition: str) -> int:
+        """Take the rows that differ out of the table and put them back as they are to be."""
+        kept = [column.name for column in self.table.columns if column.computed is None]
+        new = {name for name in self.columns if name not in self.key}
+        values = ", ".join(f"{'s' if name in new else 't'}.{quoted(name)}" for name in kept)
+        self.cursor.execute(
+            f"CREATE TEMPORARY TABLE {_REWRITTEN} AS SELECT {values} FROM {self.target.name} t, {_STAGED} s "
+            f"WHERE {condition}"
+        )
+        same = " AND ".join(f"t.{quoted(name)} = r.{quoted(name)}" for name in self.key)
+        self.cursor.execute(f"DELETE FROM {self.target.name} t USING {_REWRITTEN} r WHERE {same}")
+        self._put(kept, f"SELECT {listed(kept)} FROM {_REWRITTEN}")
         return self.cursor.rowcount
 
     def _any_differs(self) -> str:
@@ -519,19 +606,20 @@ class _Merge:
 
     def _is_the_same(self) -> bool:
         """Whether as many rows as are staged are the same ones, where there is no key to tell them apart by."""
-        if len(self.columns) != len(self.table.columns):
+        if len(self.columns) != sum(column.computed is None for column in self.table.columns):
             return False  # the columns that are not given take their defaults anew
         old, new = (", ".join(self._comparable(name, of) for name in self.columns) for of in "ts")
         self.cursor.execute(
-            f"SELECT NOT EXISTS (SELECT {old} FROM {self.target} t EXCEPT ALL SELECT {new} FROM {_STAGED} s)"
+            f"SELECT NOT EXISTS (SELECT {old} FROM {self.target.name} t EXCEPT ALL SELECT {new} FROM {_STAGED} s)"
         )
         row = self.cursor.fetchone()
         return row is not None and bool(row[0])
 
     def _insert(self) -> int:
-        where = f" WHERE NOT EXISTS (SELECT 1 FROM {self.target} t WHERE {self._same_key()})" if self.key else ""
-        self.cursor.execute(
-            f"INSERT INTO {self.target} ({listed(self.columns)}) SELECT {listed(self.columns, 's.')} FROM {_STAGED} s"
-            + where
-        )
+        where = f" WHERE NOT EXISTS (SELECT 1 FROM {self.target.name} t WHERE {self._same_key()})" if self.key else ""
+        self._put(self.columns, f"SELECT {listed(self.columns, 's.')} FROM {_STAGED} s{where}")
         return self.cursor.rowcount
+
+    def _put(self, columns: list[str], query: str) -> None:
+        # What the rows say of an identity column holds, also where the server alone would number them.
+        self.cursor.execute(f"INSERT INTO {self.target.name} ({listed(columns)}) OVERRIDING SYSTEM VALUE {query}")
