@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Engine, Table, select, text, types
+from sqlalchemy import Column, ColumnElement, Engine, Table, cast, select, text, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -51,7 +50,7 @@ def export_table(engine: Engine, table: Table, folder: str) -> Exported:
 
     The rows are of one snapshot and are never all held in memory. Column types become Arrow's: text, integers,
     floats, booleans, ``timestamptz`` in UTC, dates, arrays as lists, ``numeric`` with precision as decimals; ``json``
-    and ``jsonb``, and what Arrow does not have, as text. Two exports of one table to one place queue.
+    and ``jsonb``, and what Arrow does not have, as Postgres writes them. Two exports of one table to one place queue.
 
     Args:
         engine: On the database.
@@ -71,7 +70,7 @@ def export_table(engine: Engine, table: Table, folder: str) -> Exported:
             {"place": f"aind_pipelines.export {target}"},
         )
         streaming = connection.execution_options(stream_results=True, yield_per=_ROWS)
-        with _named(target), streaming.execute(select(table)) as rows:
+        with _named(target), streaming.execute(select(*map(_selected, table.columns))) as rows:
             try:
                 if not place.protocol:  # a bucket is not made by the way
                     place.mkdir(parents=True, exist_ok=True)
@@ -111,14 +110,13 @@ def _write(place: UPath, table: Table, parts: Iterator[Any]) -> int:
     import pyarrow as pa
     import pyarrow.parquet
 
-    plain = {column.name: _plain(column.type) for column in table.columns}
     schema = pa.schema(
         [_field(column) for column in table.columns], metadata={"comment": table.comment} if table.comment else None
     )
     count = 0
     with place.open("wb") as stream, pyarrow.parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         for part in parts:
-            columns = [pa.array([plain[field.name](row[field.name]) for row in part], field.type) for field in schema]
+            columns = [pa.array([row[field.name] for row in part], field.type) for field in schema]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             count += len(part)
     return count
@@ -149,6 +147,8 @@ def _arrow_type(kind: TypeEngine[Any]) -> Any:
         return pa.decimal128(kind.precision, kind.scale or 0)
     if isinstance(kind, types.DateTime):
         return pa.timestamp("us", "UTC" if kind.timezone else None)
+    if isinstance(kind, types.Time) and kind.timezone:
+        return pa.string()
     if isinstance(kind, types.Interval | postgresql.INTERVAL):
         return pa.duration("us")
     for column_type, arrow_type in (
@@ -162,13 +162,18 @@ def _arrow_type(kind: TypeEngine[Any]) -> Any:
     return pa.string()
 
 
-def _plain(kind: TypeEngine[Any]) -> Callable[[Any], Any]:
-    """From what the driver reads to what Arrow takes."""
+def _selected(column: Column[Any]) -> ColumnElement[Any]:
+    """The column, as the server's own text where Arrow has no type for it: nothing is lost on a way through Python."""
     import pyarrow as pa
 
-    kind = stored_type(kind)
-    if _arrow_type(kind) != pa.string() or isinstance(kind, types.String):
-        return lambda value: value
-    if isinstance(kind, types.JSON):
-        return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
-    return lambda value: None if value is None else str(value)
+    kind = stored_type(column.type)
+    arrow = _arrow_type(kind)
+    if arrow == pa.string() and not isinstance(kind, types.String):
+        return cast(column, types.Text).label(column.name)
+    if (
+        isinstance(kind, types.ARRAY)
+        and arrow == pa.list_(pa.string())
+        and not isinstance(kind.item_type, types.String)
+    ):
+        return cast(column, postgresql.ARRAY(types.Text)).label(column.name)
+    return column

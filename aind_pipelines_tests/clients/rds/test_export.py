@@ -26,7 +26,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds import publish
@@ -73,6 +73,25 @@ def test_rows_and_types_are_kept_on_disk(engine: Engine, table: Table, tmp_path:
     del expected["share"]
     assert first == expected
     assert set(second.values()) == {2, None}
+
+
+def test_what_arrow_has_no_type_for_is_what_postgres_writes(engine: Engine, tmp_path: Path) -> None:
+    made = Table(
+        "texts", MetaData(),
+        Column("number", JSONB), Column("spelt", JSON), Column("many", ARRAY(JSONB)),
+        Column("grid", ARRAY(Integer, dimensions=2)),
+        Column("clock", Time(timezone=True)), Column("nothing", JSONB), Column("uuids", ARRAY(Uuid)),
+    )  # fmt: skip
+    made.metadata.create_all(engine)
+    values = (
+        '{"a": 12345678901234567890.123456789}', '{"a":  1.10}', '{"[1]"}', "{{1,2},{3,4}}", "01:02:00+05:30", "null",
+        f"{{{UUID(int=5)}}}",
+    )  # fmt: skip
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO texts VALUES (%s, %s, %s, %s, %s, %s, %s)", values)
+    export_table(engine, made, str(tmp_path))
+    [row] = pq.read_table(tmp_path / "texts.parquet").to_pylist()
+    assert tuple(row.values()) == (*values[:2], ["[1]"], *values[3:6], [str(UUID(int=5))])
 
 
 def test_s3_gets_it_whole_and_an_earlier_file_stays_when_the_next_fails(
