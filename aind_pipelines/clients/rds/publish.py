@@ -88,7 +88,8 @@ def publish(
 
     Args:
         connection_or_engine: With an engine, or a connection that is in no transaction, publishing commits. With a
-            connection in a transaction it happens inside of it, and becomes visible when the caller commits.
+            connection in a transaction it happens inside of it, and becomes visible when the caller commits; no vacuum
+            can follow then.
         table: The table as SQLAlchemy knows it; its column types say how values are stored
             (`aind_pipelines.clients.rds.encode` has the rules).
         rows: Mappings of column to value, a DataFrame, an Arrow table or reader, or an iterator of such batches
