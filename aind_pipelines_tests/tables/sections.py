@@ -71,7 +71,12 @@ _V1: dict[str, Any] = {
                 "stream_modalities": [_BEHAVIOR],
                 "daq_names": ["Harp"],
                 "light_sources": [{"name": "IR LED"}],
-                "ephys_modules": [{"assembly_name": "Probe A"}],
+                "ephys_modules": [{"assembly_name": "Assembly A", "ephys_probes": [{"name": "Probe A"}]}],
+                "fiber_connections": [
+                    {"patch_cord_name": "Patch Cord A", "fiber_name": "Fiber 0", "channel": {"channel_name": "green"}},
+                    {"patch_cord_name": "Patch Cord A", "fiber_name": "Fiber 0", "channel": {"channel_name": "red"}},
+                    {"patch_cord_name": "Patch Cord B", "fiber_name": "disconnected"},
+                ],
             }
         ],
         "stimulus_epochs": [
@@ -96,7 +101,17 @@ _V1: dict[str, Any] = {
         "modification_date": "2025-04-09",
         "modalities": [_BEHAVIOR],
         "daqs": [{"name": "Harp"}],
-        "enclosure": {"name": "Box"},
+        "enclosure": {"name": "Box", "manufacturer": {"name": "Maker"}},
+        "cameras": [
+            {
+                "camera_assembly_name": "Face assembly",
+                "camera": {"name": "Face camera", "recording_software": {"name": "Bonsai"}},
+                "lens": {"name": "Lens", "manufacturer": {"name": "Maker"}},
+            }
+        ],
+        "stimulus_devices": [
+            {"device_type": "Reward delivery", "reward_spouts": [{"name": "Spout", "lick_sensor": {"name": "Sensor"}}]}
+        ],
         "calibrations": [{}, {}],
     },
     "procedures": {
@@ -146,6 +161,7 @@ _V1: dict[str, Any] = {
                 "end_date": "2025-05-02",
                 "experimenter_full_name": "Second Person",
                 "reagents": [{"name": "Buffer", "lot_number": "1234"}],
+                "sectioning": {"output_specimen_ids": ["700001_001", "700001_002", "700001_003"]},
             }
         ],
     },
@@ -235,8 +251,14 @@ _V2: dict[str, Any] = {
                 "stream_start_time": _START,
                 "stream_end_time": _END,
                 "modalities": [_BEHAVIOR],
-                "active_devices": ["Harp", "IR LED", "Probe A"],
-                "configurations": [],
+                "active_devices": ["Harp", "IR LED", "Assembly A", "Patch Cord A", "Patch Cord B", "Fiber 0"],
+                "configurations": [
+                    {
+                        "object_type": "Ephys assembly config",
+                        "device_name": "Assembly A",
+                        "probes": [{"object_type": "Probe config", "device_name": "Probe A"}],
+                    }
+                ],
             }
         ],
         "stimulus_epochs": [
@@ -263,7 +285,17 @@ _V2: dict[str, Any] = {
         "modification_date": "2025-04-09",
         "location": "447",
         "modalities": [_BEHAVIOR],
-        "components": [{"name": "Harp"}, {"name": "Box"}],
+        "components": [
+            {"name": "Harp", "channels": [{"channel_name": "DO0"}], "harp_device_type": {"name": "Behavior"}},
+            {"name": "Box", "manufacturer": {"name": "Maker"}},
+            {
+                "name": "Face assembly",
+                "camera": {"name": "Face camera", "recording_software": {"name": "Bonsai"}},
+                "lens": {"name": "Lens"},
+                "coordinate_system": {"name": "Camera system", "axes": [{"name": "X"}]},
+            },
+            {"lick_spouts": [{"name": "Spout", "lick_sensor": {"name": "Sensor"}}]},
+        ],
         "coordinate_system": {"name": "BREGMA_ARI"},
         "calibrations": [{}, {}],
     },
@@ -316,7 +348,14 @@ _V2: dict[str, Any] = {
                 "experimenters": ["Second Person"],
                 "procedure_details": [
                     {"object_type": "Reagent", "name": "Buffer", "lot_number": "1234"},
-                    {"object_type": "Planar sectioning", "sections": []},
+                    {
+                        "object_type": "Planar sectioning",
+                        "sections": [{"output_specimen_id": "700001_001"}, {"output_specimen_id": "700001_002"}],
+                    },
+                    {
+                        "object_type": "Sectioning",
+                        "sections": [{"output_specimen_id": "700001_002"}, {"output_specimen_id": "700001_003"}],
+                    },
                 ],
             }
         ],

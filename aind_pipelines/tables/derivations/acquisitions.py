@@ -6,7 +6,7 @@ twice, in this order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
@@ -28,8 +28,15 @@ from aind_pipelines.tables.derivations.values import (
     whole,
 )
 
-# Where v1 names the devices of a stream: the key, and the key of the name in each object of its list.
-_V1_DEVICES = (
+# Where a stream names its devices, v2's before v1's: the keys that lead to them through objects and lists of objects,
+# and the key of the name in each; None where the names themselves stand there.
+_DEVICES = (
+    ("active_devices", None),
+    ("configurations", "device_name"),
+    ("configurations.probes", "device_name"),
+    ("configurations.patch_cords", "device_name"),
+    ("configurations.channels.light_sources", "device_name"),
+    ("configurations.channels.detector", "device_name"),
     ("daq_names", None),
     ("daqs", "name"),
     ("camera_names", None),
@@ -38,12 +45,21 @@ _V1_DEVICES = (
     ("detectors", "name"),
     ("probes", "name"),
     ("ephys_modules", "assembly_name"),
+    ("ephys_modules.ephys_probes", "name"),
     ("laser_modules", "assembly_name"),
     ("manipulator_modules", "assembly_name"),
     ("stick_microscopes", "assembly_name"),
     ("fiber_connections", "patch_cord_name"),
+    ("fiber_connections", "fiber_name"),
+    ("fiber_modules", "assembly_name"),
+    ("fiber_modules.fiber_connections", "patch_cord_name"),
+    ("fiber_modules.fiber_connections", "fiber_name"),
     ("stimulus_device_names", None),
 )
+# What stands in place of a fiber at the end of a patch cord that leads nowhere.
+_NO_DEVICE = "disconnected"
+# Where v1 keeps software and scripts before schema 1.0: keys of the stimulus, each with "_version" beside it.
+_STIMULUS_CODE = ("stimulus_software", "stimulus_script", "behavior_software", "behavior_script")
 
 
 @dataclass(frozen=True)
@@ -184,17 +200,26 @@ def stream_rows(_record: NormalisedRecord, reader: Reader) -> Iterator[Row]:
 
 
 def _devices(reader: Reader, stream: Mapping[Any, Any], place: str) -> Iterator[str]:
-    if "active_devices" in stream:
-        yield from texts(reader, stream["active_devices"], f"{place}.active_devices")
-        return
-    for key, name in _V1_DEVICES:
-        field = f"{place}.{key}"
+    for path, name in _DEVICES:
         if name is None:
-            yield from texts(reader, stream.get(key), field)
+            yield from texts(reader, stream.get(path), f"{place}.{path}")
             continue
-        for _, device in mappings(reader, stream.get(key), field, "device_unreadable"):
-            if (text := reader.text(device.get(name), field)) is not None:
+        for field, device in _at(reader, stream, path.split("."), place):
+            text = reader.text(device.get(name), field)
+            if text is not None and text.casefold() != _NO_DEVICE:
                 yield text
+
+
+def _at(
+    reader: Reader, holder: Mapping[Any, Any], keys: Sequence[str], place: str
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """The objects that keys lead to through objects and lists of objects, with where they stand."""
+    if not keys:
+        yield place, holder
+        return
+    field = f"{place}.{keys[0]}"
+    for _, inner in mappings(reader, holder.get(keys[0]), field, "device_unreadable"):
+        yield from _at(reader, inner, keys[1:], field)
 
 
 def epoch_rows(_record: NormalisedRecord, reader: Reader) -> Iterator[Row]:
@@ -237,7 +262,10 @@ def _software(
         for key in ("software", "script", "code")
         for _, item in mappings(reader, epoch.get(key), f"{place}.{key}", "software_unreadable")
     ]
-    if stimulus.get("stimulus_software") is not None:
-        used.append({"name": stimulus["stimulus_software"], "version": stimulus.get("stimulus_software_version")})
+    for key in _STIMULUS_CODE:
+        if (named := stimulus.get(key)) is not None:
+            # Some scripts are named by the address of their code.
+            by = "url" if isinstance(named, str) and "://" in named else "name"
+            used.append({by: named, "version": stimulus.get(f"{key}_version")})
     keys = ("name", "version", "url")
     return [{key: reader.text(item.get(key), f"{place}.software") for key in keys} for item in used]

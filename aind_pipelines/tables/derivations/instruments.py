@@ -10,18 +10,42 @@ from aind_pipelines.records.reading import Reader
 from aind_pipelines.tables.derivations.derivation import Row
 from aind_pipelines.tables.derivations.values import first, flag, modality_list
 
-_NOT_DEVICES = (
-    "calibrations",
-    "com_ports",
-    "connections",
-    "coordinate_system",
-    "global_coordinate_system",
-    "instrument_type",
-    "manufacturer",
-    "modalities",
-    "rig_axes",
+# Keys of objects that have a name and are no devices, in the instrument and in its devices.
+_NOT_DEVICES = frozenset(
+    {
+        "additional_settings",
+        "axes",
+        "calibrations",
+        "channels",
+        "com_ports",
+        "connections",
+        "coordinate_system",
+        "device_axes",
+        "encoder_firmware",
+        "firmware",
+        "global_coordinate_system",
+        "harp_device_type",
+        "instrument_type",
+        "local_coordinate_system",
+        "manufacturer",
+        "modalities",
+        "recording_software",
+        "rig_axes",
+        "software",
+        "threads",
+    }
 )
-_NAMES = ("name", "assembly_name", "ephys_assembly_name", "camera_assembly_name", "fiber_assembly_name")
+_NAMES = (
+    "name",
+    "assembly_name",
+    "ephys_assembly_name",
+    "camera_assembly_name",
+    "fiber_assembly_name",
+    "laser_assembly_name",
+    "scope_assembly_name",
+)
+# A lick sensor is the third: the sensor of a spout of a reward delivery.
+_DEEPEST = 6
 
 
 def instrument_rows(_record: NormalisedRecord, reader: Reader) -> Iterator[Row]:
@@ -57,17 +81,20 @@ def _label(reader: Reader, value: object, field: str) -> str | None:
     return None if value is None else reader.label(value, field)
 
 
-def _devices(reader: Reader, body: Mapping[Any, Any], section: str) -> Iterator[str]:
+def _devices(reader: Reader, holder: Mapping[Any, Any], section: str, depth: int = 1) -> Iterator[str]:
     """Names of all objects in the instrument's lists, and of single ones: v2's components, v1's lists by kind.
 
-    In the order of the keys: that of a record is lost where it is stored.
+    Each before those of its parts, such as the camera and the lens of an assembly. In the order of the keys: that of
+    a record is lost where it is stored.
     """
-    for key in sorted(body, key=str):
+    for key in sorted(holder, key=str):
         if key in _NOT_DEVICES:
             continue
-        value = body[key]
+        value = holder[key]
         for item in value if isinstance(value, list) else (value,):
             if isinstance(item, Mapping):
                 name = reader.text(first(item, *_NAMES), f"{section}.devices")
                 if name is not None:
                     yield name
+                if depth < _DEEPEST:
+                    yield from _devices(reader, item, section, depth + 1)

@@ -6,6 +6,7 @@ kind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -39,6 +40,8 @@ _FORMER_LISTS = {
     "tissue_preparations": "Tissue preparation",
     "other_procedures": None,
 }
+# The number of a subject, where nothing but a separator follows it.
+_LEADING_NUMBER = re.compile(r"[0-9]+(?![0-9A-Za-z])")
 _SIDES = ("Left", "Right")
 _COORDINATES = ("injection_coordinate_", "stereotactic_coordinate_", "craniotomy_coordinates_")
 
@@ -92,7 +95,23 @@ def procedure_rows(_record: NormalisedRecord, reader: Reader) -> Iterator[Row]:
     """The procedures of a record."""
     subject = reader.text(reader.section("procedures").get("subject_id"), "procedures.subject_id")
     for step in _steps(reader):
-        yield {"path": step.path, "subject_id": subject, **_procedure(reader, step)}
+        row = {"path": step.path, "subject_id": subject, **_procedure(reader, step)}
+        if step.target == "specimen" and subject is not None:
+            _note_other_subjects(reader, step, subject, row["specimen_ids"])
+        yield row
+
+
+def _note_other_subjects(reader: Reader, step: _Step, subject: str, specimens: list[str]) -> None:
+    """A finding where a procedure names another subject, or a specimen whose id begins with another's number."""
+    other = reader.text(step.body.get("subject_id"), f"{step.place}.subject_id")
+    if other is not None and other != subject:
+        message = f"The procedures are those of subject {subject!r}, this one names subject {other!r}."
+        reader.note("specimen_of_another_subject", f"{step.place}.subject_id", message)
+    for specimen in specimens:
+        number = _LEADING_NUMBER.match(specimen)
+        if number and subject.isdecimal() and len(number[0]) == len(subject) and number[0] != subject:
+            message = f"The procedures are those of subject {subject!r}, this one was done to specimen {specimen!r}."
+            reader.note("specimen_of_another_subject", f"{step.place}.specimen_id", message)
 
 
 def _procedure(reader: Reader, step: _Step) -> Row:
@@ -110,7 +129,7 @@ def _procedure(reader: Reader, step: _Step) -> Row:
         "start_date": _day(reader, step, "start_date"),
         "end_date": _day(reader, step, "end_date"),
         "specimen_ids": texts(reader, body.get("specimen_id"), f"{place}.specimen_id"),
-        "output_specimen_ids": texts(reader, body.get("output_specimen_ids"), f"{place}.output_specimen_ids"),
+        "output_specimen_ids": _output_specimens(reader, body, place),
         "protocol_ids": texts(reader, body.get("protocol_id"), f"{place}.protocol_id"),
         "ethics_review_id": reader.text(first(body, "ethics_review_id", "iacuc_protocol"), f"{place}.ethics_review"),
         "workstation_id": reader.text(body.get("workstation_id"), f"{place}.workstation_id"),
@@ -137,6 +156,19 @@ def _procedure(reader: Reader, step: _Step) -> Row:
         "material_count": sum(1 for _ in _materials(reader, step)),
         "devices": _devices(reader, body, place),
     }
+
+
+def _output_specimens(reader: Reader, body: Mapping[Any, Any], place: str) -> list[str]:
+    """What perfusions state themselves, v1's sectioning in one object, and v2's in details or in their sections."""
+    details = [body, reader.section("sectioning", body)]
+    field = f"{place}.procedure_details"
+    details += [item for _, item in mappings(reader, body.get("procedure_details"), field, "material_unreadable")]
+    found: list[str] = []
+    for item in details:
+        found += texts(reader, item.get("output_specimen_ids"), f"{place}.output_specimen_ids")
+        for _, section in mappings(reader, item.get("sections"), f"{place}.sections", "section_unreadable"):
+            found += texts(reader, section.get("output_specimen_id"), f"{place}.output_specimen_ids")
+    return list(dict.fromkeys(found))
 
 
 def _day(reader: Reader, step: _Step, key: str) -> date | None:

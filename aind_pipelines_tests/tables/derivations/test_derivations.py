@@ -82,6 +82,84 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        ("data_streams", ["Harp", "IR LED", "Assembly A", "Probe A", "Patch Cord A", "Patch Cord B", "Fiber 0"]),
+        ("instruments", ["Face assembly", "Face camera", "Lens", "Harp", "Box", "Spout", "Sensor"]),
+    ],
+)
+def test_both_generations_list_the_same_devices_each_once(name: str, devices: list[str]) -> None:
+    assert derived(V1, name)[0]["devices"] == devices
+    second = derived(V2, name)[0]["devices"]
+    assert (len(second), set(second)) == (len(devices), set(devices))
+
+
+def test_specimens_that_a_procedure_made_stand_in_order_each_once() -> None:
+    for record in (V1, V2):
+        assert derived(record, "procedures")[-1]["output_specimen_ids"] == ["700001_001", "700001_002", "700001_003"]
+
+
+def test_devices_are_sought_to_a_bounded_depth() -> None:
+    device: dict[str, Any] = {"name": "innermost"}
+    for depth in range(50):
+        device = {"name": f"around {depth}", "part": device}
+    (row,) = derived({**V1, "rig": {"daqs": [device]}}, "instruments")
+    assert row["devices"][0] == "around 49"
+    assert "innermost" not in row["devices"]
+
+
+@pytest.mark.parametrize(
+    ("stimulus", "software"),
+    [
+        (
+            {
+                "stimulus_software": "Bonsai", "stimulus_software_version": "2.7",
+                "stimulus_script": "Gratings", "stimulus_script_version": "3",
+            },
+            [{"name": "Bonsai", "version": "2.7", "url": None}, {"name": "Gratings", "version": "3", "url": None}],
+        ),
+        (
+            {"behavior_software": "Bonsai", "behavior_script": "https://github.com/example/task"},
+            [
+                {"name": "Bonsai", "version": None, "url": None},
+                {"name": None, "version": None, "url": "https://github.com/example/task"},
+            ],
+        ),
+        ({"stimulus_script": None}, []),
+    ],
+)  # fmt: skip
+def test_software_and_scripts_of_former_stimuli_are_told(
+    stimulus: dict[str, Any], software: list[dict[str, Any]]
+) -> None:
+    epoch = {"stimulus": stimulus, "stimulus_start_time": "2025-04-13T15:30:30-07:00"}
+    assert derived({"session": {"stimulus_epochs": [epoch]}}, "stimulus_epochs")[0]["software"] == software
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("subject_id", "700002", True),
+        ("subject_id", "700001", False),
+        ("specimen_id", "700002", True),
+        ("specimen_id", ["700001_001", "700002_001"], True),
+        ("specimen_id", "700002-left", True),
+        ("specimen_id", "700001_700002", False),
+        ("specimen_id", "700002b", False),
+        ("specimen_id", "7000021", False),
+        ("specimen_id", "12_map", False),
+        ("specimen_id", "nan", False),
+    ],
+)
+def test_a_specimen_of_another_subject_is_told(place: str, value: object, told: bool) -> None:
+    for record in (V1, V2):
+        changed = _changed(record, f"procedures.specimen_procedures.0.{place}", value)
+        rows, findings = derived_with_findings(changed, "procedures")
+        assert [row["subject_id"] for row in rows] == ["700001"] * 3
+        assert [finding.code for finding in findings] == ["specimen_of_another_subject"] * told
+        assert all("700001" in finding.message and "700002" in finding.message for finding in findings)
+
+
+@pytest.mark.parametrize(
     ("place", "value", "name", "column", "expected", "code"),
     [
         ("data_description.funding_source", {"funder": "NIMH"}, "funding", "funder", "NIMH", None),
@@ -96,12 +174,14 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
         ("session.stimulus_epochs.0.trials_total", 1.5, "stimulus_epochs", "trials_total", None, "number_unreadable"),
         ("session.stimulus_epochs.0.trials_total", 2**40, "stimulus_epochs", "trials_total", None,
          "number_unreadable"),
+        ("session.data_streams.0.fiber_connections", ["x"], "data_streams", None, None, "device_unreadable"),
         ("rig.modification_date", "spring", "instruments", "modification_date", None, "date_unreadable"),
         ("procedures.subject_procedures.0", "cut", "procedures", None, None, "procedure_unreadable"),
         ("procedures.subject_procedures.0.procedures.0.procedure_type", None, "procedures", None, None,
          "procedure_without_type"),
         ("procedures.subject_procedures.0.procedures.0.injection_materials", ["x"], "procedure_materials", None, None,
          "material_unreadable"),
+        ("procedures.specimen_procedures.0.sectioning", ["x"], "procedures", None, None, "section_unreadable"),
         ("quality_control.evaluations.0.metrics.0.value", "x" * 10_001, "quality_control", "value", None,
          "metric_value_left_out"),
         ("quality_control.evaluations.0.metrics", [], "quality_control", "evaluation_name", "Completeness", None),

@@ -53,6 +53,6 @@ def test_what_is_odd_about_the_values_of_real_records_is_told() -> None:
         "acquisitions": {"modality_as_repr", "time_without_zone"},
         "data_streams": {"modality_as_repr"},
         "stimulus_epochs": {"time_unreadable", "time_without_zone"},
-        "procedures": {"procedure_without_type", "unit_unknown"},
+        "procedures": {"procedure_without_type", "specimen_of_another_subject", "unit_unknown"},
         "quality_control": {"metric_value_left_out"},
     }
