@@ -32,10 +32,12 @@ class Moment:
     Attributes:
         value: The time in UTC.
         has_zone: Whether what was read stated its zone; without one `value` takes it for UTC.
+        offset: How far from UTC the zone is that was written; zero where none was.
     """
 
     value: datetime
     has_zone: bool
+    offset: timedelta = timedelta(0)
 
 
 def read_time(value: object, *, zone: tzinfo | None = None) -> Moment | None:
@@ -126,7 +128,7 @@ def _from_iso(text: str) -> datetime | None:
 def _moment(found: datetime, zone: tzinfo | None) -> Moment:
     if found.tzinfo is None:
         return Moment(found.replace(tzinfo=zone or UTC).astimezone(UTC), zone is not None)
-    return Moment(found.astimezone(UTC), True)
+    return Moment(found.astimezone(UTC), True, found.utcoffset() or timedelta(0))
 
 
 def _zone(text: str | None) -> tzinfo | None:

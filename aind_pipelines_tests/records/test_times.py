@@ -47,6 +47,24 @@ def test_a_time_is_read(written: object, expected: str, has_zone: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "hours"),
+    [
+        ("2025-04-13T15:30:30.162812-07:00", -7),
+        ("2023-05-11T19-29-48-07:00", -7),
+        ("2024-11-21T05:08:11+0530", 5.5),
+        ("2025-04-14T04:10:39Z", 0),
+        ("2025-04-14T04:10:39+00:00", 0),
+        ("2025-04-14T04:10:39", 0),
+        (1732165691, 0),
+    ],
+)
+def test_a_time_says_how_far_from_utc_it_was_written(written: object, hours: float) -> None:
+    moment = read_time(written)
+    assert moment is not None
+    assert moment.offset == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize(
     "written",
     [
         None, "", "yesterday", "15:17:45", "2023-02-30T00:00:00", "2023-13-01", "2024-01-01T25:00:00", "12/13/2023",

@@ -13,6 +13,7 @@ from typing import Any
 
 from aind_pipelines.records.normalise import NormalisedRecord
 from aind_pipelines.records.reading import Reader
+from aind_pipelines.records.times import read_time
 from aind_pipelines.tables.derivations.derivation import Row
 from aind_pipelines.tables.derivations.values import (
     GRAMS,
@@ -71,15 +72,17 @@ class _Section:
         name: Where it stands.
         body: What it says.
         zone: Zone of its times that state none, where it says one.
+        not_utc: Why its times that state none are not in UTC, where its start shows that.
     """
 
     position: int
     name: str
     body: Mapping[Any, Any]
     zone: tzinfo | None
+    not_utc: str | None
 
     def time(self, reader: Reader, value: object, field: str) -> datetime | None:
-        return time(reader, value, f"{self.name}.{field}", zone=self.zone)
+        return time(reader, value, f"{self.name}.{field}", zone=self.zone, not_utc=self.not_utc)
 
     def streams(self, reader: Reader) -> list[tuple[str, Mapping[Any, Any]]]:
         field = f"{self.name}.data_streams"
@@ -103,8 +106,14 @@ def _sections(reader: Reader) -> list[_Section]:
     for name in ("session", "acquisition"):
         if body := reader.section(name):
             zone = reader.zone(body.get("acquisition_start_tz"), f"{name}.acquisition_start_tz")
-            found.append(_Section(len(found), name, body, zone))
+            started = read_time(_start(body), zone=zone)
+            not_utc = f"the {name}'s start is written in another zone than UTC" if started and started.offset else None
+            found.append(_Section(len(found), name, body, zone, not_utc))
     return found
+
+
+def _start(body: Mapping[Any, Any]) -> object:
+    return first(body, "acquisition_start_time", "session_start_time")
 
 
 def acquisition_rows(_record: NormalisedRecord, reader: Reader) -> Iterator[Row]:
@@ -124,7 +133,7 @@ def _acquisition(section: _Section, reader: Reader) -> Row:
         "specimen_ids": texts(reader, body.get("specimen_id"), f"{name}.specimen_id"),
         "instrument_id": reader.text(first(body, "instrument_id", "rig_id"), f"{name}.instrument_id"),
         "acquisition_type": reader.text(first(body, "acquisition_type", "session_type"), f"{name}.acquisition_type"),
-        "start_time": section.time(reader, first(body, "acquisition_start_time", "session_start_time"), "start_time"),
+        "start_time": section.time(reader, _start(body), "start_time"),
         "end_time": section.time(reader, first(body, "acquisition_end_time", "session_end_time"), "end_time"),
         "modalities": sorted({word for _, stream in streams for word in _modalities(reader, stream, name)}),
         "stream_count": len(streams),

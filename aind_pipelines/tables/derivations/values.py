@@ -98,14 +98,21 @@ def flag(reader: Reader, value: object, field: str) -> bool | None:
     return None
 
 
-def time(reader: Reader, value: object, field: str, *, zone: tzinfo | None = None) -> datetime | None:
-    """A time in UTC; a finding where it states no zone and `zone` does not either, and where it is none."""
+def time(
+    reader: Reader, value: object, field: str, *, zone: tzinfo | None = None, not_utc: str | None = None
+) -> datetime | None:
+    """A time in UTC; a finding where it states no zone and `zone` does not either, and where it is none.
+
+    Such a time is taken for UTC, unless `not_utc` says why it cannot be: then it is null.
+    """
     moment = reader.moment(value, field, "time_unreadable", zone=zone)
     if moment is None:
         return None
-    if not moment.has_zone:
-        reader.note("time_without_zone", field, f"{shown(value)} states no zone; it is taken for UTC.")
-    return moment.value
+    if moment.has_zone:
+        return moment.value
+    taken = "is taken for UTC" if not_utc is None else f"is left out: {not_utc}"
+    reader.note("time_without_zone", field, f"{shown(value)} states no zone; it {taken}.")
+    return moment.value if not_utc is None else None
 
 
 def texts(reader: Reader, value: object, field: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -157,6 +158,41 @@ def test_a_specimen_of_another_subject_is_told(place: str, value: object, told: 
         assert [row["subject_id"] for row in rows] == ["700001"] * 3
         assert [finding.code for finding in findings] == ["specimen_of_another_subject"] * told
         assert all("700001" in finding.message and "700002" in finding.message for finding in findings)
+
+
+_LOCAL, _UTC = "2025-04-13T15:30:30-07:00", "2025-04-13T22:30:30Z"
+
+
+@pytest.mark.parametrize(
+    ("start", "zone", "expected", "codes"),
+    [
+        (_LOCAL, None, None, {"time_without_zone"}),
+        (_UTC, None, "2025-04-13T15:40:00+00:00", {"time_without_zone"}),
+        ("2025-04-13T15:30:30", None, "2025-04-13T15:40:00+00:00", {"time_without_zone"}),
+        (None, None, "2025-04-13T15:40:00+00:00", {"time_without_zone"}),
+        (_LOCAL, "America/Los_Angeles", "2025-04-13T22:40:00+00:00", set()),
+    ],
+)
+def test_a_time_without_zone_is_not_taken_for_utc_where_the_start_says_otherwise(
+    start: str | None, zone: str | None, expected: str | None, codes: set[str]
+) -> None:
+    times = {"stimulus_start_time": "2025-04-13T15:40:00", "stream_start_time": "2025-04-13T15:40:00"}
+    acquisition = {
+        "acquisition_start_time": start,
+        "acquisition_start_tz": zone,
+        "acquisition_end_time": "2025-04-13T15:40:00",
+        "stimulus_epochs": [times],
+        "data_streams": [times],
+    }
+    for name, column in (
+        ("stimulus_epochs", "start_time"),
+        ("data_streams", "start_time"),
+        ("acquisitions", "end_time"),
+    ):
+        rows, findings = derived_with_findings({"acquisition": acquisition}, name)
+        assert rows[0][column] == (None if expected is None else datetime.fromisoformat(expected))
+        assert {finding.code for finding in findings} == codes
+        assert all(("is left out" in finding.message) == (expected is None) for finding in findings)
 
 
 @pytest.mark.parametrize(
