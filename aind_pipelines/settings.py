@@ -23,7 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 POLICY_FILE = "aind-pipelines.toml"
 NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
@@ -269,6 +279,23 @@ class _PolicyModel(BaseModel):
 class _PathPolicy(_PolicyModel):
     path: Path
 
+    @field_validator("path", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():  # otherwise it would be the folder of the file
+            raise ValueError("The path is empty.")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_relative_to_the_file(cls, value: Path, info: ValidationInfo) -> Path:
+        if info.context is None:  # made in code
+            return value
+        try:
+            return Path(info.context["folder"], value.expanduser()).resolve()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{value} cannot be resolved: {error}.") from None
+
 
 class DocDBSource(_PolicyModel):
     """One generation of records in DocDB."""
@@ -301,6 +328,14 @@ class DocDBPolicy(_PolicyModel):
         default=24, ge=1, description="manifest passes within which every record is read again whole"
     )
 
+    @field_validator("sources")
+    @classmethod
+    def _each_source_once(cls, sources: tuple[DocDBSource, ...]) -> tuple[DocDBSource, ...]:
+        for number, source in enumerate(sources):
+            if source in sources[:number]:
+                raise ValueError(f"{source.database}.{source.collection} is listed twice. Remove one.")
+        return sources
+
 
 class MetadataServicePolicy(_PolicyModel):
     """How hard the metadata-service may be asked."""
@@ -312,14 +347,17 @@ class MetadataServicePolicy(_PolicyModel):
 class S3Policy(_PolicyModel):
     """Which buckets hold assets, in the order in which they are searched."""
 
-    buckets: tuple[str, ...] = (
-        "codeocean-s3datasetsbucket-1u41qdg42ur9",
-        "aind-private-data-prod-o5171v",
-        "aind-open-data-prod-o5171v",
-        "aind-open-data",
-        "aibs-behavior-data",
-        "aind-ephys-data",
-        "aind-ophys-data",
+    buckets: tuple[str, ...] = Field(
+        default=(
+            "codeocean-s3datasetsbucket-1u41qdg42ur9",
+            "aind-private-data-prod-o5171v",
+            "aind-open-data-prod-o5171v",
+            "aind-open-data",
+            "aibs-behavior-data",
+            "aind-ephys-data",
+            "aind-ophys-data",
+        ),
+        min_length=1,
     )
 
 
@@ -389,13 +427,26 @@ class Policy(_PolicyModel):
 
     @model_validator(mode="after")
     def _files_go_to_archives_that_are_named(self) -> Self:
-        for rule in self.deposits.derived.values():
-            self.archive(rule.archive)
-        paths: dict[Path, str] = {}
-        for name, inbox in self.inboxes.items():
-            self.archive(inbox.archive)
-            if (other := paths.setdefault(inbox.path, name)) != name:
-                raise SettingsError(f"The inboxes {other!r} and {name!r} are the same directory, {inbox.path}.")
+        destinations = {
+            f"deposits.derived.{process}.archive": rule.archive for process, rule in self.deposits.derived.items()
+        }
+        if "archive" in self.deposits.model_fields_set:  # else nothing says that anything is deposited at all
+            destinations["deposits.archive"] = self.deposits.archive
+        destinations |= {f"inboxes.{name}.archive": inbox.archive for name, inbox in self.inboxes.items()}
+        for place, archive in destinations.items():
+            try:
+                self.archive(archive)
+            except SettingsError as error:
+                raise SettingsError(f"{place}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _every_directory_has_one_name(self) -> Self:
+        for kind, named in (("archives", self.archives), ("inboxes", self.inboxes)):
+            names: dict[Path, str] = {}
+            for name, each in named.items():
+                if (other := names.setdefault(each.path, name)) != name:
+                    raise SettingsError(f"The {kind} {other!r} and {name!r} are the same directory, {each.path}.")
         return self
 
     def inboxes_of(self, archive: str) -> dict[str, InboxPolicy]:
@@ -443,23 +494,13 @@ def load_policy(path: Path | None = None) -> Policy:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"The policy file {path} cannot be read: {error}") from error
     try:
-        policy = Policy.model_validate(document)
+        return Policy.model_validate(document, context={"folder": path.parent})
     except ValidationError as error:
         problems = "; ".join(
             ": ".join(filter(None, (".".join(str(part) for part in problem["loc"]), problem["msg"])))
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"The policy file {path} cannot be used: {problems}") from None
-
-    def beside_the_file(named: Mapping[str, _PathPolicy]) -> dict[str, _PathPolicy]:
-        return {
-            name: each.model_copy(update={"path": (path.parent / each.path.expanduser()).resolve()})
-            for name, each in named.items()
-        }
-
-    return policy.model_copy(
-        update={"archives": beside_the_file(policy.archives), "inboxes": beside_the_file(policy.inboxes)}
-    )
 
 
 def secret_values(settings: Settings) -> Iterator[str]:

@@ -110,12 +110,43 @@ def test_policy_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load_policy(file).archives["live"].path == file.parent / "archives" / "live"
 
 
+LIVE = '[archives.live]\npath = "live"\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[deposits]\nzip_directories = true\n",
+        '[archives.cold]\npath = "cold"\n',
+        f'{LIVE}[deposits]\narchive = "live"\n',
+        '[docdb]\nsources = [{database = "a"}, {database = "a", api_version = "v2"}]\n',
+    ],
+)
+def test_a_policy_that_deposits_nowhere_or_where_it_says_is_good(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    load_policy(file)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("[archives", "cannot be read"),
         ("[s3]\nbucket = ['a']\n", r"s3\.bucket"),
         ("[metadata_service]\nrequests_per_second = 0\n", "requests_per_second"),
+        (f'{LIVE}[deposits]\narchive = "liv"\n', r"deposits\.archive: .* no archive 'liv' \(it names: live\)"),
+        ('[deposits]\narchive = "typo"\n', r"deposits\.archive: .* no archive 'typo' \(it names: none\)"),
+        (f'{LIVE}[deposits.derived.sorted]\narchive = "liv"\ndtype = "d"\n', r"deposits\.derived\.sorted\.archive: "),
+        (f'{LIVE}[inboxes.songs]\npath = "in"\narchive = "liv"\ndtype = "d"\n', r"inboxes\.songs\.archive: "),
+        (f'{LIVE}[archives.cold]\npath = "x/../live"\n', "archives 'live' and 'cold' are the same directory"),
+        ('[archives.live]\npath = ""\n', r"archives\.live\.path: .*empty"),
+        ('[archives.live]\npath = "~nobody-of-this-name/a"\n', r"archives\.live\.path: .*cannot be resolved"),
+        ("[s3]\nbuckets = []\n", r"s3\.buckets"),
+        (
+            '[docdb]\nsources = [{database = "a"}, {database = "a"}]\n',
+            r"docdb\.sources: .*a\.data_assets is listed twice",
+        ),
     ],
 )
 def test_a_bad_policy_names_the_file_and_the_place(tmp_path: Path, text: str, problem: str) -> None:
