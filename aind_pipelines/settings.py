@@ -138,6 +138,19 @@ class Settings(BaseModel):
     config: Path | None = _setting("AIND_PIPELINES_CONFIG", description=f"policy file (default: {POLICY_FILE})")
 
 
+ADDRESSES = (
+    "doc_db_host",
+    "doc_db_ssh_host",
+    "doc_db_api_host",
+    "rds_host",
+    "code_ocean_domain",
+    "metadata_service_url",
+    "nbank_registry",
+    "aws_endpoint_url",
+)
+"""The settings that are addresses, in which people may have written a login."""
+
+
 def reads_files_of_the_caller() -> bool:
     """Whether ``.env`` files and the netrc are read."""
     return not os.environ.get(NO_DOTENV)
@@ -166,6 +179,22 @@ class LoadedSettings:
 
     values: Settings
     origins: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ReadSettings(LoadedSettings):
+    """Every setting as far as it can be read.
+
+    Attributes:
+        values: Those that can be used; the others have their default here.
+        given: What was given for each that was, whether it can be used or not. Holds secrets in clear.
+        problems: Why a setting that was given cannot be used, by its name in `Settings`.
+        unread: Why a source that may hold more settings could not be read.
+    """
+
+    given: Mapping[str, Any]
+    problems: Mapping[str, str]
+    unread: tuple[SettingsError, ...]
 
 
 def _dotenv(path: Path) -> dict[str, str | None]:
@@ -219,20 +248,22 @@ def _token_by_value(source: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
-    """Read every source and say where each value came from.
+def read_settings(**arguments: Any) -> ReadSettings:
+    """Read every source as far as it can be read, and say where each value came from and what is wrong with it.
 
     Args:
         arguments: Values by field name; they win over every source. None means "not given".
-
-    Raises:
-        SettingsError: A value has the wrong form, or a `.env` file or the AWS parameter cannot be read.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    values: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+    origins: dict[str, str] = dict.fromkeys(values, "argument")
+    problems: dict[str, str] = {}
+    unread: list[SettingsError] = []
     sources: list[tuple[str, Mapping[str, Any]]] = [("environment", os.environ)]
-    sources += [(label, _dotenv(path)) for label, path in dotenv_files()]
-    values: dict[str, Any] = dict(given)
-    origins: dict[str, str] = dict.fromkeys(given, "argument")
+    for label, path in dotenv_files():
+        try:
+            sources.append((label, _dotenv(path)))
+        except SettingsError as error:
+            unread.append(error)
 
     def look_in(label: str, source: Mapping[str, Any]) -> None:
         for field in Settings.model_fields:
@@ -243,7 +274,11 @@ def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
     for label, source in sources:
         look_in(label, source)
     if (parameter := values.get("aws_param_store_name")) is not None:
-        look_in(f"AWS parameter {parameter}", _parameter_store(parameter, values))
+        try:
+            look_in(f"AWS parameter {parameter}", _parameter_store(parameter, values))
+        except SettingsError as error:
+            problems["aws_param_store_name"] = str(error)
+            unread.append(error)
     if "code_ocean_api_token" not in values:
         for label, source in sources:
             if found := _token_by_value(source):
@@ -253,8 +288,34 @@ def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise SettingsError(_readable(error, origins)) from None
-    return LoadedSettings(settings, {name: origins.get(name, "default") for name in Settings.model_fields})
+        wrong = {_field(problem["loc"]): problem["msg"] for problem in _errors(error)}
+        settings = Settings(**{name: value for name, value in values.items() if name not in wrong})
+        problems |= wrong
+    return ReadSettings(
+        settings,
+        {name: origins.get(name, "default") for name in (*Settings.model_fields, *problems)},
+        values,
+        problems,
+        tuple(unread),
+    )
+
+
+def load_settings_with_origins(**arguments: Any) -> LoadedSettings:
+    """Every setting, of which each can be used, and where it came from.
+
+    Args:
+        arguments: Values by field name; they win over every source. None means "not given".
+
+    Raises:
+        SettingsError: A value has the wrong form, or a `.env` file or the AWS parameter cannot be read.
+    """
+    read = read_settings(**arguments)
+    if read.unread:
+        raise read.unread[0]
+    if read.problems:
+        named = "; ".join(f"{_name(field)} ({read.origins[field]}): {said}" for field, said in read.problems.items())
+        raise SettingsError(f"Settings that cannot be used: {named}")
+    return LoadedSettings(read.values, read.origins)
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -262,14 +323,18 @@ def load_settings(**arguments: Any) -> Settings:
     return load_settings_with_origins(**arguments).values
 
 
-def _readable(error: ValidationError, origins: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        place = str(problem["loc"][0]) if problem["loc"] else "settings"
-        field = next((f for f in Settings.model_fields if place == f or place in setting_names(f)), place)
-        name = setting_names(field)[0] if field in Settings.model_fields else field
-        lines.append(f"{name} ({origins.get(field, 'default')}): {problem['msg']}")
-    return "Settings that cannot be used: " + "; ".join(lines)
+def _errors(error: ValidationError) -> list[Any]:
+    return error.errors(include_input=False, include_url=False)
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """The setting that a validation error is about, by its name in `Settings`; a name that is none as it is."""
+    name = str(place[0]) if place else "settings"
+    return next((field for field in Settings.model_fields if name == field or name in setting_names(field)), name)
+
+
+def _name(field: str) -> str:
+    return setting_names(field)[0] if field in Settings.model_fields else field
 
 
 class _PolicyModel(BaseModel):
@@ -498,7 +563,7 @@ def load_policy(path: Path | None = None) -> Policy:
     except ValidationError as error:
         problems = "; ".join(
             ": ".join(filter(None, (".".join(str(part) for part in problem["loc"]), problem["msg"])))
-            for problem in error.errors(include_input=False, include_url=False)
+            for problem in _errors(error)
         )
         raise SettingsError(f"The policy file {path} cannot be used: {problems}") from None
 

@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
 
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.settings import (
+    ADDRESSES,
     InboxPolicy,
-    LoadedSettings,
     Policy,
+    ReadSettings,
     Settings,
     SettingsError,
     load_policy,
-    load_settings_with_origins,
     policy_path,
+    read_settings,
+    secret_values,
     setting_names,
 )
 
 State = Literal["good", "bad", "not configured"]
 
+_MASK = "********"
+_DIRECT = ("doc_db_host", "doc_db_username", "doc_db_password")
+_BASTION = ("doc_db_ssh_host", "doc_db_ssh_username", "doc_db_ssh_password")
+_RDS = ("rds_host", "rds_user", "rds_password", "rds_database")
+_AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it is in force; a secret's value is masked."""
+    """One setting as it is in force; a secret's value is masked.
+
+    Attributes:
+        name: Its preferred name.
+        value: Its value, or the one that was given and cannot be used.
+        origin: Where the value came from.
+        problem: Why it cannot be used; empty when it can.
+        next_step: What to do about that.
+    """
 
     name: str
     value: str
     origin: str
+    problem: str = ""
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +67,231 @@ class Connection:
     next_step: str = ""
 
 
-_LOGIN_IN_URL = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """An external system.
+
+    Attributes:
+        name: As it is shown.
+        own: Settings of which one that is set says that the system is meant to be used.
+        needed: Settings without which it cannot be.
+        also: Further settings that lead there.
+        names: The settings as a next step names them.
+        probe: Asks it; gives what it says.
+    """
+
+    name: str
+    own: tuple[str, ...]
+    needed: tuple[str, ...]
+    also: tuple[str, ...]
+    names: str
+    probe: Callable[[], str]
 
 
-def _without_logins(text: str) -> str:
-    """Mask the passwords of addresses such as ``http://USER:PASSWORD@HOST``."""
-    return _LOGIN_IN_URL.sub(r"\1:********@", text)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_LOGIN_IN_URL = re.compile(r"://\S*@")
+_DELIMITERS = re.compile(r"[/?#@:&=%\\\s\[\]]+")
+_SHORTEST_FRAGMENT = 3
+_SHORTEST_SECRET = 6
+"""A shorter secret may be part of any word; nothing that is tried says its secret on purpose."""
 
 
-def _displayed(value: object) -> str:
+def _login(address: str) -> tuple[str, str, str]:
+    """Scheme, login and the rest of an address, with or without scheme: a password may hold any character."""
+    scheme = found[0] if (found := _SCHEME.match(address)) else ""
+    login, at, rest = address[len(scheme) :].rpartition("@")
+    return scheme, login, at + rest
+
+
+def _masked_address(address: str) -> str:
+    scheme, login, rest = _login(address)
+    return f"{scheme}{_MASK if login else ''}{rest}"
+
+
+def _is_secret(field: str) -> bool:
+    return SecretStr in get_args(Settings.model_fields[field].annotation)
+
+
+def _secrets(read: ReadSettings) -> Iterator[str]:
+    """What must not show in any message: secrets, and logins in addresses, whole and as a URL's parts."""
+    yield from (secret for secret in secret_values(read.values) if len(secret) >= _SHORTEST_SECRET)
+    for field, value in read.given.items():
+        if not isinstance(value, str):
+            continue
+        if field in read.problems and field in Settings.model_fields and _is_secret(field):
+            yield value
+        if field in ADDRESSES and (login := _login(value)[1]):
+            password = login.partition(":")[2] or login
+            # What reads an address may take a part of the password for the host, the port or the path.
+            fragments = [part for part in _DELIMITERS.split(password) if len(part) >= _SHORTEST_FRAGMENT]
+            yield from (login, *([password] if len(password) >= _SHORTEST_FRAGMENT else []), *fragments)
+
+
+def _spellings(secret: str) -> set[str]:
+    """How libraries write a text that they were given in an address."""
+    plain = {secret, unquote(secret), re.sub(r"[\t\r\n]", "", secret), unicodedata.normalize("NFKC", secret)}
+    as_bytes = {text: text.encode("utf-8", "surrogateescape") for text in plain}
+    quoted = {quote(as_bytes[text], safe=safe) for text in plain for safe in ("", "!#$%&'()*+,/:;=?@[]~")}
+    return {*plain, *quoted, *(repr(text)[1:-1] for text in plain)}
+
+
+def _mask(read: ReadSettings) -> Callable[[str], str]:
+    """A function that takes secrets and logins out of a message."""
+    hidden = {text for secret in _secrets(read) for text in _spellings(secret) if text}
+    known = re.compile("|".join(map(re.escape, sorted(hidden, key=len, reverse=True))) or r"(?!)", re.IGNORECASE)
+    return lambda text: _LOGIN_IN_URL.sub(f"://{_MASK}@", known.sub(_MASK, text))
+
+
+def _displayed(field: str, value: Any) -> str:
     if value is None:
         return ""
-    return "********" if isinstance(value, SecretStr) else _without_logins(str(value))
+    if isinstance(value, SecretStr) or _is_secret(field):
+        return _MASK
+    if not isinstance(value, str | int | float | Path):
+        return f"a {type(value).__name__}"
+    return _masked_address(str(value)) if field in ADDRESSES else _LOGIN_IN_URL.sub(f"://{_MASK}@", str(value))
 
 
-def settings_table(loaded: LoadedSettings | None = None) -> list[Setting]:
-    """Every setting; empty when the settings cannot be read at all (`connections` then says why)."""
-    try:
-        loaded = loaded or load_settings_with_origins()
-    except SettingsError:
-        return []
-    return [
-        Setting(setting_names(field)[0], _displayed(getattr(loaded.values, field)), loaded.origins[field])
-        for field in Settings.model_fields
-    ]
+def settings_table(read: ReadSettings | None = None) -> list[Setting]:
+    """Every setting, also those that cannot be used."""
+    read = read or read_settings()
+    mask = _mask(read)
+
+    def row(field: str) -> Setting:
+        name, problem = setting_names(field)[0], read.problems.get(field)
+        if problem is None:
+            return Setting(name, _displayed(field, getattr(read.values, field)), read.origins[field])
+        value = _displayed(field, read.given.get(field))
+        return Setting(name, value, read.origins[field], mask(problem), f"correct or unset {name}")
+
+    return [row(field) for field in Settings.model_fields]
 
 
-def connections() -> list[Connection]:
-    """Probe every external system that is configured."""
-    try:
-        settings = load_settings_with_origins().values
-    except SettingsError as error:
-        return [Connection("settings", "bad", _without_logins(str(error)), "correct the value named")]
-    policy = _policy_or_default()
-    looks: list[tuple[str, object, str, Callable[[], str]]] = [
-        ("DocDB REST gateway", settings.doc_db_api_host, "DOC_DB_API_HOST", lambda: _gateway(policy)),
-        ("DocDB over SSH", settings.doc_db_ssh_host, "DOC_DB_SSH_HOST and the DOC_DB_* names", _direct),
-        ("RDS", settings.rds_host, "RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE", lambda: _rds(settings)),
-        (
-            "metadata-service",
-            settings.metadata_service_url,
-            "METADATA_SERVICE_URL",
-            _metadata_service,
-        ),
-        ("Code Ocean", settings.code_ocean_api_token, "CODE_OCEAN_API_TOKEN and CODE_OCEAN_DOMAIN", _code_ocean),
-        (
-            "S3",
-            settings.aws_access_key_id or settings.aws_profile or settings.aws_endpoint_url,
-            "AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
-            lambda: _s3(settings, policy),
-        ),
-        ("neurobank registry", settings.nbank_registry, "NBANK_REGISTRY", _registry),
+def connections(read: ReadSettings | None = None) -> list[Connection]:
+    """Probe every external system that is configured, whatever is wrong with the settings of the others."""
+    read = read or read_settings()
+    mask = _mask(read)
+    path = policy_path(read.values)
+    state = _policy(path)
+    policy = load_policy(path) if path is not None and state.state == "good" else Policy()
+    looks: list[Callable[[], Connection]] = [
+        partial(_look, service, read) for service in _services(read.values, policy)
     ]
     looks += [
-        (f"archive {name}", True, f"[archives.{name}] in the policy file", partial(_archive, rule.path))
+        partial(_try, f"archive {name}", partial(_archive, rule.path), f"[archives.{name}] in the policy file")
         for name, rule in policy.archives.items()
     ]
     looks += [
-        (f"inbox {name}", True, f"[inboxes.{name}] in the policy file", partial(_inbox, inbox))
+        partial(_try, f"inbox {name}", partial(_inbox, inbox), f"[inboxes.{name}] in the policy file")
         for name, inbox in policy.inboxes.items()
+    ]
+    unread = [
+        Connection("settings", "bad", str(error), "correct what is named")
+        for error in read.unread
+        if str(error) not in read.problems.values()  # those are told with their setting
     ]
     # At once, because each that cannot be reached is tried for a while.
     with ThreadPoolExecutor(len(looks)) as pool:
-        return [_policy(settings), *pool.map(lambda look: _look(*look), looks)]
+        rows = [*unread, state, *pool.map(lambda look: look(), looks)]
+    return [Connection(row.name, row.state, mask(row.detail), row.next_step) for row in rows]
 
 
-def _look(name: str, configured: object, names: str, probe: Callable[[], str]) -> Connection:
-    return _try(name, probe, names) if configured else Connection(name, "not configured", "", f"set {names}")
+def _services(settings: Settings, policy: Policy) -> list[_Service]:
+    # The version in the gateway's paths may stay set where the direct connection is used, and the bastion leads to RDS
+    # too: neither alone then says that the other way to DocDB is meant.
+    version = ("doc_db_api_version",) if settings.doc_db_host is None else ()
+    bastion = _BASTION if settings.rds_host is None else ()
+    keys = _AWS_KEYS if any(getattr(settings, field) is not None for field in _AWS_KEYS) else ()
+    return [
+        _Service(
+            "DocDB REST gateway",
+            own=("doc_db_api_host", *version),
+            needed=("doc_db_api_host",),
+            also=("doc_db_api_version",),
+            names="DOC_DB_API_HOST",
+            probe=lambda: _gateway(settings, policy),
+        ),
+        _Service(
+            "DocDB over SSH",
+            own=(*_DIRECT, *bastion),
+            needed=(*_DIRECT, *_BASTION),
+            also=("doc_db_port", "doc_db_ssh_port", "doc_db_database", "doc_db_collection"),
+            names="DOC_DB_SSH_HOST and the DOC_DB_* names",
+            probe=lambda: _direct(settings),
+        ),
+        _Service(
+            "RDS",
+            own=_RDS,
+            needed=_RDS,
+            also=("rds_port",),
+            names="RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE",
+            probe=lambda: _rds(settings),
+        ),
+        _Service(
+            "metadata-service",
+            own=("metadata_service_url", "metadata_service_version"),
+            needed=("metadata_service_url",),
+            also=(),
+            names="METADATA_SERVICE_URL",
+            probe=lambda: _metadata_service(settings),
+        ),
+        _Service(
+            "Code Ocean",
+            own=("code_ocean_api_token", "code_ocean_domain"),
+            needed=("code_ocean_api_token",),
+            also=(),
+            names="CODE_OCEAN_API_TOKEN and CODE_OCEAN_DOMAIN",
+            probe=lambda: _code_ocean(settings),
+        ),
+        _Service(
+            "S3",
+            own=(*_AWS_KEYS, "aws_profile", "aws_endpoint_url"),
+            needed=keys,
+            also=("aws_region",),
+            names="AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
+            probe=lambda: _s3(settings, policy),
+        ),
+        _Service(
+            "neurobank registry",
+            own=("nbank_registry", "nbank_username", "nbank_password"),
+            needed=("nbank_registry", *_login_needed(settings)),
+            also=(),
+            names="NBANK_REGISTRY",
+            probe=lambda: _registry(settings),
+        ),
+    ]
+
+
+def _login_needed(settings: Settings) -> tuple[str, ...]:
+    """Reading needs no login, and the netrc may have it; half of one is a mistake."""
+    login = ("nbank_username", "nbank_password")
+    return login if any(getattr(settings, field) is not None for field in login) else ()
+
+
+def _names(fields: list[str]) -> str:
+    return ", ".join(setting_names(field)[0] for field in fields)
+
+
+def _look(service: _Service, read: ReadSettings) -> Connection:
+    """Probe a system if its settings are complete; a half of them is no less bad than a wrong one."""
+    leading = dict.fromkeys((*service.own, *service.needed, *service.also))
+    if wrong := [field for field in leading if field in read.problems]:
+        said = "; ".join(f"{setting_names(field)[0]} cannot be used: {read.problems[field]}" for field in wrong)
+        return Connection(service.name, "bad", said, f"correct {_names(wrong)}")
+    default = Settings.model_construct()
+    given = [field for field in service.own if getattr(read.values, field) != getattr(default, field)]
+    missing = [field for field in service.needed if getattr(read.values, field) is None]
+    if given and not missing:
+        return _try(service.name, service.probe, service.names)
+    if read.unread:  # it may be configured there
+        said = "; ".join(str(error) for error in read.unread)
+        return Connection(
+            service.name, "bad", f"its settings may be where nothing can be read: {said}", "correct that"
+        )
+    if not given:
+        return Connection(service.name, "not configured", "", f"set {service.names}")
+    detail = f"{_names(given)} set, but not {_names(missing)}"
+    return Connection(service.name, "bad", detail, f"set {_names(missing)}, or unset the others")
 
 
 def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
@@ -127,11 +305,10 @@ def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
         step = "try again later; if it lasts, ask who runs it" if error.retryable else "check the value and the rights"
     except Exception as error:  # noqa: BLE001 - a probe's boundary: whatever a library raises is the diagnosis
         detail, step = f"{type(error).__name__}: {error}".splitlines()[0], f"check {names}, and that it is up"
-    return Connection(name, "bad", _without_logins(detail), step)
+    return Connection(name, "bad", detail, step)
 
 
-def _policy(settings: Settings) -> Connection:
-    path = policy_path(settings)
+def _policy(path: Path | None) -> Connection:
     if path is None:
         return Connection("policy file", "not configured", "the defaults in code are in force", "see docs/settings.md")
     try:
@@ -141,26 +318,33 @@ def _policy(settings: Settings) -> Connection:
     return Connection("policy file", "good", str(path))
 
 
-def _policy_or_default() -> Policy:
-    try:
-        return load_policy()
-    except SettingsError:  # reported by the policy file's own row
-        return Policy()
+def _gateway(settings: Settings, policy: Policy) -> str:
+    from aind_pipelines.clients.docdb import MetadataDbClient
+
+    assert settings.doc_db_api_host is not None
+    counts = []
+    for source in policy.docdb.sources:
+        version = source.api_version or settings.doc_db_api_version
+        with MetadataDbClient(settings.doc_db_api_host, source.database, source.collection, version) as client:
+            counts.append(f"{source.database}.{source.collection}: {client.count():,} records")
+    return ", ".join(counts)
 
 
-def _gateway(policy: Policy) -> str:
-    from aind_pipelines.resources.docdb import DocDBResource
-
-    docdb = DocDBResource()
-    return ", ".join(
-        f"{source.database}.{source.collection}: {docdb.count(source):,} records" for source in policy.docdb.sources
-    )
-
-
-def _direct() -> str:
+def _direct(settings: Settings) -> str:
     from aind_pipelines.clients.docdb import DocumentDbSSHClient, DocumentDbSSHCredentials
 
-    credentials = DocumentDbSSHCredentials()
+    credentials = DocumentDbSSHCredentials(
+        host=settings.doc_db_host,
+        port=settings.doc_db_port,
+        username=settings.doc_db_username,
+        password=settings.doc_db_password,
+        database=settings.doc_db_database,
+        collection=settings.doc_db_collection,
+        ssh_host=settings.doc_db_ssh_host,
+        ssh_port=settings.doc_db_ssh_port,
+        ssh_username=settings.doc_db_ssh_username,
+        ssh_password=settings.doc_db_ssh_password,
+    )
     with DocumentDbSSHClient(credentials=credentials) as client:
         return f"{client.collection.full_name}: {client.collection.estimated_document_count():,} records"
 
@@ -182,19 +366,24 @@ def _rds(settings: Settings) -> str:
     return f"schema {schema.current}"
 
 
-def _metadata_service() -> str:
-    from aind_pipelines.resources.metadata_service import MetadataServiceResource
+def _metadata_service(settings: Settings) -> str:
+    from aind_pipelines.clients.metadata_service import AindMetadataServiceClient
 
-    answer = MetadataServiceResource().client().ask("project_names", "")
+    assert settings.metadata_service_url is not None
+    version = settings.metadata_service_version
+    with AindMetadataServiceClient(domain=settings.metadata_service_url, version=version) as client:
+        answer = client.ask("project_names", "")
     return f"{len(answer.data or [])} project names"
 
 
-def _code_ocean() -> str:
+def _code_ocean(settings: Settings) -> str:
     from codeocean.data_asset import DataAssetSearchParams
 
-    from aind_pipelines.resources.code_ocean import CodeOceanResource
+    from aind_pipelines.clients.code_ocean import get_client
 
-    CodeOceanResource().client().data_assets.search_data_assets(DataAssetSearchParams(limit=1))
+    assert settings.code_ocean_api_token is not None
+    client = get_client(domain=settings.code_ocean_domain, token=settings.code_ocean_api_token.get_secret_value())
+    client.data_assets.search_data_assets(DataAssetSearchParams(limit=1))
     return "the token may search data assets"
 
 
@@ -215,10 +404,13 @@ def _s3(settings: Settings, policy: Policy) -> str:
     return f"{len(policy.s3.buckets)} buckets"
 
 
-def _registry() -> str:
-    from aind_pipelines.resources.registry import RegistryResource
+def _registry(settings: Settings) -> str:
+    from aind_pipelines.clients.registry import RegistryClient
+    from aind_pipelines.clients.registry.login import login_for
 
-    info = RegistryResource().client().info()
+    assert settings.nbank_registry is not None
+    with RegistryClient(settings.nbank_registry, login_for(settings.nbank_registry, settings)) as client:
+        info = client.info()
     return f"{info.name} {info.version}, API {info.api_version}"
 
 

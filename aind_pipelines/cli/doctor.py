@@ -22,7 +22,8 @@ _PIPE_WIDTH = 400
 def doctor(as_json: bool) -> int:
     """Show every setting with its origin, and try every connection.
 
-    Secrets are masked. Exits 1 when a configured connection, or the configuration itself, is bad.
+    Secrets are masked. Exits 1 when a setting, the policy file or a configured connection is bad; whatever does not
+    need what is bad is shown and tried all the same.
 
     \b
     Examples:
@@ -30,14 +31,17 @@ def doctor(as_json: bool) -> int:
         eval "$(aind-pipelines lab env)"; aind-pipelines doctor
     """
     from aind_pipelines.cli.diagnosis import connections, settings_table
+    from aind_pipelines.settings import read_settings
 
-    settings, connected = settings_table(), connections()
+    read = read_settings()
+    settings, connected = settings_table(read), connections(read)
     if as_json:
         document = {"settings": [asdict(row) for row in settings], "connections": [asdict(row) for row in connected]}
         click.echo(json.dumps(document, indent=2))
     else:
         _print(settings, connected)
-    return 1 if any(row.state == "bad" for row in connected) else 0
+    bad = any(row.problem for row in settings) or any(row.state == "bad" for row in connected)
+    return 1 if bad else 0
 
 
 def _print(settings: list[Setting], connected: list[Connection]) -> None:
@@ -47,10 +51,12 @@ def _print(settings: list[Setting], connected: list[Connection]) -> None:
     console = Console()
     if not console.is_terminal:  # in a file or a pipe each row is one line
         console = Console(width=_PIPE_WIDTH)
-    table = _table("Settings", "setting", "value", "origin")
+    wrong = any(setting.problem for setting in settings)
+    table = _table("Settings", "setting", "value", "origin", *(["problem", "next step"] if wrong else []))
     for setting in settings:
         value = escape(setting.value) if setting.value else "[dim]not set[/]"
-        table.add_row(setting.name, value, f"[dim]{escape(setting.origin)}[/]")
+        problem = [f"[red]bad[/]: {escape(setting.problem)}", escape(setting.next_step)] if setting.problem else []
+        table.add_row(setting.name, value, f"[dim]{escape(setting.origin)}[/]", *problem)
     console.print(table)
     table = _table("Connections", "connection", "state", "what it says", "next step")
     for row in connected:
