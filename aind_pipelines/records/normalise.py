@@ -106,8 +106,8 @@ def record_version(record: object) -> RecordVersion:
         record: A record.
 
     Returns:
-        ``v2`` when ``object_type`` is present or the record's or its data_description's schema_version is 2 or
-        higher, else ``v1``.
+        ``v2`` when ``object_type`` is present, whatever it holds, or the record's or its data_description's
+        schema_version is 2 or higher, else ``v1``.
     """
     if not isinstance(record, Mapping):
         return "v1"
@@ -115,7 +115,7 @@ def record_version(record: object) -> RecordVersion:
     versions = [record.get("schema_version")]
     if isinstance(description, Mapping):
         versions.append(description.get("schema_version"))
-    if record.get("object_type") is not None or any(_major(version) >= 2 for version in versions):
+    if "object_type" in record or any(_major(version) >= 2 for version in versions):
         return "v2"
     return "v1"
 

@@ -49,6 +49,13 @@ def test_numbers_are_read_as_they_are_stored(number: str) -> None:
     assert repr(normalise(read)) == repr(normalise(canonicalise(json.loads(text)).body))
 
 
+@pytest.mark.parametrize("record", [{"_id": "a", "object_type": None}, {"_id": "a", "schema_version": None}])
+def test_a_name_without_a_value_decides_the_version_alike(record: dict[str, Any]) -> None:
+    read = excerpt(json.dumps(record).encode())
+    assert normalise(read or {}).record_version == normalise(canonicalise(record).body).record_version
+    assert normalise(read or {}).record_version == ("v2" if "object_type" in record else "v1")
+
+
 def test_what_no_shape_holds_is_not_read() -> None:
     read = excerpt(b'{"_id": "a", "procedures": {"x": [1]}, "session": {"subject_id": "7", "data_streams": [{}]}}')
     assert read == {"_id": "a", "session": {"subject_id": "7"}}

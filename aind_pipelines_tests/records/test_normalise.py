@@ -331,7 +331,7 @@ def test_of_two_spellings_the_earlier_creation_and_the_later_change_hold() -> No
     [
         ({}, "v1"),
         ({"object_type": "Metadata"}, "v2"),
-        ({"object_type": None}, "v1"),
+        ({"object_type": None}, "v2"),
         ({"schema_version": "1.9.9", "acquisition": {}}, "v1"),
         ({"schema_version": "2.0.0"}, "v2"),
         ({"schema_version": "10.0"}, "v2"),
