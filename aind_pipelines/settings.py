@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -149,6 +149,25 @@ ADDRESSES = (
     "aws_endpoint_url",
 )
 """The settings that are addresses, in which people may have written a login."""
+
+
+DOC_DB_DIRECT = ("doc_db_host", "doc_db_username", "doc_db_password")
+BASTION = ("doc_db_ssh_host", "doc_db_ssh_username", "doc_db_ssh_password")
+RDS = ("rds_host", "rds_user", "rds_password", "rds_database")
+"""The settings without which the direct connection, the bastion and RDS cannot be used."""
+
+
+def means_direct_connection(settings: Settings) -> tuple[str, ...]:
+    """The settings that say that DocDB is meant to be reached directly.
+
+    The bastion is not among them where RDS is configured, to which it leads too.
+    """
+    return DOC_DB_DIRECT if settings.rds_host is not None else (*DOC_DB_DIRECT, *BASTION)
+
+
+def lacking(settings: Settings, needed: Iterable[str]) -> list[str]:
+    """The environment names of those settings that are not set."""
+    return [setting_names(field)[0] for field in needed if getattr(settings, field) is None]
 
 
 def reads_files_of_the_caller() -> bool:

@@ -17,12 +17,17 @@ from pydantic import SecretStr
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.settings import (
     ADDRESSES,
+    BASTION,
+    DOC_DB_DIRECT,
+    RDS,
     InboxPolicy,
     Policy,
     ReadSettings,
     Settings,
     SettingsError,
+    lacking,
     load_policy,
+    means_direct_connection,
     policy_path,
     read_settings,
     secret_values,
@@ -32,9 +37,6 @@ from aind_pipelines.settings import (
 State = Literal["good", "bad", "not configured"]
 
 _MASK = "********"
-_DIRECT = ("doc_db_host", "doc_db_username", "doc_db_password")
-_BASTION = ("doc_db_ssh_host", "doc_db_ssh_username", "doc_db_ssh_password")
-_RDS = ("rds_host", "rds_user", "rds_password", "rds_database")
 _AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
 
 
@@ -197,10 +199,8 @@ def connections(read: ReadSettings | None = None) -> list[Connection]:
 
 
 def _services(settings: Settings, policy: Policy) -> list[_Service]:
-    # The version in the gateway's paths may stay set where the direct connection is used, and the bastion leads to RDS
-    # too: neither alone then says that the other way to DocDB is meant.
+    # Where the direct connection is used the version may stay set, and does not mean the gateway.
     version = ("doc_db_api_version",) if settings.doc_db_host is None else ()
-    bastion = _BASTION if settings.rds_host is None else ()
     keys = _AWS_KEYS if any(getattr(settings, field) is not None for field in _AWS_KEYS) else ()
     return [
         _Service(
@@ -213,16 +213,16 @@ def _services(settings: Settings, policy: Policy) -> list[_Service]:
         ),
         _Service(
             "DocDB over SSH",
-            own=(*_DIRECT, *bastion),
-            needed=(*_DIRECT, *_BASTION),
+            own=means_direct_connection(settings),
+            needed=(*DOC_DB_DIRECT, *BASTION),
             also=("doc_db_port", "doc_db_ssh_port", "doc_db_database", "doc_db_collection"),
             names="DOC_DB_SSH_HOST and the DOC_DB_* names",
             probe=lambda: _direct(settings),
         ),
         _Service(
             "RDS",
-            own=_RDS,
-            needed=_RDS,
+            own=RDS,
+            needed=RDS,
             also=("rds_port",),
             names="RDS_HOST, RDS_USER, RDS_PASSWORD, RDS_DATABASE",
             probe=lambda: _rds(settings),
@@ -280,7 +280,7 @@ def _look(service: _Service, read: ReadSettings) -> Connection:
         return Connection(service.name, "bad", said, f"correct {_names(wrong)}")
     default = Settings.model_construct()
     given = [field for field in service.own if getattr(read.values, field) != getattr(default, field)]
-    missing = [field for field in service.needed if getattr(read.values, field) is None]
+    missing = ", ".join(lacking(read.values, service.needed))
     if given and not missing:
         return _try(service.name, service.probe, service.names)
     if read.unread:  # it may be configured there
@@ -290,8 +290,8 @@ def _look(service: _Service, read: ReadSettings) -> Connection:
         )
     if not given:
         return Connection(service.name, "not configured", "", f"set {service.names}")
-    detail = f"{_names(given)} set, but not {_names(missing)}"
-    return Connection(service.name, "bad", detail, f"set {_names(missing)}, or unset the others")
+    detail = f"{_names(given)} set, but not {missing}"
+    return Connection(service.name, "bad", detail, f"set {missing}, or unset the others")
 
 
 def _try(name: str, probe: Callable[[], str], names: str) -> Connection:

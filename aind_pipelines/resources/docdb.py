@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from aind_pipelines.resources.base import Resource
-from aind_pipelines.settings import DocDBSource, SettingsError, load_settings
+from aind_pipelines.settings import (
+    BASTION,
+    DOC_DB_DIRECT,
+    DocDBSource,
+    SettingsError,
+    lacking,
+    load_settings,
+    means_direct_connection,
+)
 
 if TYPE_CHECKING:
     from aind_pipelines.clients.docdb import DocumentDbSSHClient, MetadataDbClient
@@ -17,6 +25,14 @@ class DocDBResource(Resource):
     """Reads whole collections. The REST gateway is used when its host is configured, else the direct connection."""
 
     api_host: str | None = Field(default=None, description="REST gateway; default: DOC_DB_API_HOST")
+
+    def lacks(self) -> list[str] | None:
+        """The names of what is not set, None when nothing of DocDB is. Raises SettingsError for a bad setting."""
+        settings = load_settings(doc_db_api_host=self.api_host)
+        if settings.doc_db_api_host is not None:
+            return []
+        means = means_direct_connection(settings)
+        return None if len(lacking(settings, means)) == len(means) else lacking(settings, (*DOC_DB_DIRECT, *BASTION))
 
     @contextmanager
     def client(self, source: DocDBSource) -> "Iterator[MetadataDbClient | DocumentDbSSHClient]":

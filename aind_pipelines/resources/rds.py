@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import Field
 
 from aind_pipelines.resources.base import Resource
-from aind_pipelines.settings import SettingsError, load_settings
+from aind_pipelines.settings import RDS, Settings, SettingsError, lacking, load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -29,6 +29,20 @@ class RDSResource(Resource):
     through_bastion: bool = Field(default=False, description="go through the SSH bastion of DOC_DB_SSH_HOST")
     ssh_key_file: str | None = Field(default=None, description="private key for the bastion, instead of a password")
 
+    def _settings(self) -> Settings:
+        return load_settings(
+            rds_host=self.host,
+            rds_port=self.port,
+            rds_user=self.user,
+            rds_password=self.password,
+            rds_database=self.database,
+        )
+
+    def lacks(self) -> list[str] | None:
+        """The names of what is not set, None when nothing of RDS is. Raises SettingsError for a bad setting."""
+        missing = lacking(self._settings(), RDS)
+        return None if len(missing) == len(RDS) else missing
+
     @contextmanager
     def engine(self) -> "Iterator[Engine]":
         """An engine on a database whose schema is current.
@@ -44,13 +58,7 @@ class RDSResource(Resource):
         from aind_pipelines.clients.rds.engine import SslMode, engine_from_settings
         from aind_pipelines.tables.migrate import require_current
 
-        settings = load_settings(
-            rds_host=self.host,
-            rds_port=self.port,
-            rds_user=self.user,
-            rds_password=self.password,
-            rds_database=self.database,
-        )
+        settings = self._settings()
         if self.sslmode not in get_args(SslMode):
             raise SettingsError(f"RDS: sslmode {self.sslmode!r} is none of {', '.join(get_args(SslMode))}.")
         engine = engine_from_settings(

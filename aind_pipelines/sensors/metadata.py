@@ -27,13 +27,18 @@ def docdb_changes(
 
     What is new is told by comparing with the mirror from its watermark on; the cursor only remembers what a run was
     asked for already. So neither a restart nor a failed run loses a change. An outage of DocDB or of RDS fails the
-    evaluation and leaves the cursor as it was. Before the first full pass there is nothing to compare with, and a
+    evaluation and leaves the cursor as it was, and so does half a configuration of either; where nothing of one is
+    configured there is nothing to follow. Before the first full pass there is nothing to compare with, and a
     person starts that one.
     """
     from aind_pipelines.mirror.docdb import CollectionSource, not_mirrored
     from aind_pipelines.records.hashing import hash_text
 
     docdb_policy = policy.load().docdb
+    lacks = {"DocDB": docdb.lacks(), "RDS": rds.lacks()}
+    unset = [name for name, missing in lacks.items() if missing is None]
+    if unset and not any(lacks.values()):
+        return dg.SkipReason(f"Not configured: {' and '.join(unset)}. See `aind-pipelines doctor` for what to set.")
     overlap = timedelta(minutes=docdb_policy.watermark_overlap_minutes)
     waiting: dict[str, str] = {}
     unread = []

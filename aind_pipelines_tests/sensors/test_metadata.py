@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from aind_pipelines.resources.docdb import DocDBResource
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.sensors.metadata import docdb_changes
+from aind_pipelines.settings import SettingsError
 from aind_pipelines_tests.clients.misbehaving import Fault, MisbehavingGateway, html, short, status, truncated
 from aind_pipelines_tests.clients.servers import Gateway, free_port
 from aind_pipelines_tests.mirror.sources import NAME, iso, rest
@@ -142,3 +144,63 @@ def test_an_outage_of_rds_fails_the_evaluation(
     monkeypatch.setattr(engine, "url", there.set(port=free_port()))
     with pytest.raises(ServiceError, match="RDS"):
         evaluate(None)
+
+
+_WHOLE = {
+    "DocDB": [f"DOC_DB_{ssh}{name}" for ssh in ("", "SSH_") for name in ("HOST", "USERNAME", "PASSWORD")],
+    "RDS": [f"RDS_{name}" for name in ("HOST", "USER", "PASSWORD", "DATABASE")],
+}
+
+
+def _evaluate_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *names: str) -> dg.SensorResult | dg.SkipReason:
+    """One evaluation where only these settings are set."""
+    for name in list(os.environ):
+        if name.startswith(("DOC_DB_", "RDS_", "AWS_PARAM", "AIND_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AIND_PIPELINES_NO_DOTENV", "1")
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        monkeypatch.setenv(name, "127.0.0.1")
+    answer = docdb_changes(
+        dg.build_sensor_context(), docdb=DocDBResource(), rds=RDSResource(), policy=PolicyResource()
+    )
+    assert isinstance(answer, dg.SensorResult | dg.SkipReason)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("names", "unset"),
+    [
+        ((), "DocDB and RDS"),
+        (_WHOLE["DocDB"], "RDS"),
+        (("DOC_DB_API_HOST",), "RDS"),
+        (_WHOLE["RDS"], "DocDB"),
+        ((*_WHOLE["RDS"], "DOC_DB_SSH_HOST"), "DocDB"),
+    ],
+)
+def test_where_nothing_of_docdb_or_rds_is_configured_it_skips_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...], unset: str
+) -> None:
+    assert _skipped(_evaluate_with(monkeypatch, tmp_path, *names)).startswith(f"Not configured: {unset}.")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("DOC_DB_HOST",),
+        ("DOC_DB_SSH_HOST",),
+        ("RDS_USER", "RDS_PASSWORD"),
+        (*_WHOLE["DocDB"], "RDS_HOST"),
+        ("DOC_DB_API_HOST", "RDS_PASSWORD"),
+    ],
+)
+def test_half_a_configuration_fails_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    with pytest.raises(SettingsError, match="RDS is not configured"):
+        _evaluate_with(monkeypatch, tmp_path, *names)
+
+
+def test_a_setting_that_cannot_be_used_fails_the_evaluation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="DOC_DB_PORT"):
+        _evaluate_with(monkeypatch, tmp_path, "DOC_DB_PORT")
