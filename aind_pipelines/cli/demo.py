@@ -109,12 +109,15 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, step_names
     from aind_pipelines.settings import load_policy
 
+    def on_wait(text: str) -> None:
+        messages.print(f"[dim]dagster:[/] {text}", highlight=False)
+
     stages: list[Stage] = []
     names = step_names()
     interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        open_instance(home) as instance,
+        open_instance(home, on_wait=on_wait) as instance,
         Progress(*columns, console=messages, disable=not interactive, transient=True) as progress,
     ):
         task = progress.add_task("flow", total=len(names))
@@ -127,7 +130,7 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
             elif event != "finished":
                 messages.print(f"stage {step} {event}", highlight=False)
 
-        stages.extend(run_flow(instance, sorted(load_policy().archives), on_event=on_event))
+        stages.extend(run_flow(home, instance, sorted(load_policy().archives), on_event=on_event))
     return stages
 
 

@@ -6,6 +6,8 @@ as `run_flow`.
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 _STATEMENT_TIMEOUT = 60_000  # ms
 _POOL_RECYCLE = 3_600  # s
 _MAX_OVERFLOW = 20
+_TELL_AGAIN_SECONDS = 30
+_DATABASE_ERRORS = frozenset({"DatabaseError", "InterfaceError", "InternalError", "OperationalError"})
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -76,6 +80,7 @@ class _Watch:
     on_event: Callable[[StageEvent, str], None]
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
+    failed: str | None = None
 
     def __call__(self, entry: Any, _cursor: str | None = None) -> None:
         event = entry.dagster_event
@@ -87,6 +92,8 @@ class _Watch:
             self.on_event("started", event.step_key)
         elif kind in (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE):
             self.ended[event.step_key] = entry.timestamp
+            if kind == DagsterEventType.STEP_FAILURE:
+                self.failed = self.failed or event.step_key
             self.on_event("finished" if kind == DagsterEventType.STEP_SUCCESS else "failed", event.step_key)
 
     def seconds(self, step: str) -> float:
@@ -99,8 +106,12 @@ class _Watch:
 
 
 @contextmanager
-def open_instance(home: LabHome) -> Iterator[DagsterInstance]:
+def open_instance(home: LabHome, *, on_wait: Callable[[str], None] = lambda _text: None) -> Iterator[DagsterInstance]:
     """The lab's Dagster instance, open until the end of the block.
+
+    Args:
+        home: The lab.
+        on_wait: Told once in a while that Dagster waits for its storage; otherwise it would write to stderr itself.
 
     Raises:
         LabError: Its storage in the lab's Postgres cannot be used.
@@ -109,18 +120,69 @@ def open_instance(home: LabHome) -> Iterator[DagsterInstance]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with DagsterInstance.from_config(str(home.dagster_home)) as instance:
+        with (
+            _retries_told(f"waiting for Dagster's storage in Postgres at {_address(home)}", on_wait),
+            DagsterInstance.from_config(str(home.dagster_home)) as instance,
+        ):
             # Otherwise each of the thousand events of a run is stored over a connection of its own.
             instance.optimize_for_webserver(
                 statement_timeout=_STATEMENT_TIMEOUT, pool_recycle=_POOL_RECYCLE, max_overflow=_MAX_OVERFLOW
             )
             yield instance
     except (DagsterPostgresException, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        raise LabError(
-            f"Dagster's storage in Postgres cannot be used: {_first_line(cause)}. See {home.log('postgres')}; "
-            "is the disk full, or Postgres held down?"
-        ) from error
+        raise LabError(_storage_failed(home, error)) from error
+
+
+@contextmanager
+def _retries_told(text: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Say in our words, and not each time, that dagster_postgres tries again; it logs that to the root logger."""
+    told = float("-inf")
+
+    def keep(record: logging.LogRecord) -> bool:
+        nonlocal told
+        if not str(record.msg).startswith("Retrying failed database"):
+            return True
+        if time.monotonic() - told > _TELL_AGAIN_SECONDS:
+            told = time.monotonic()
+            on_wait(text)
+        return False
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+
+
+def _address(home: LabHome) -> str:
+    server = home.dagster_postgres()
+    return f"{server.host}:{server.port}"
+
+
+def _storage_failed(home: LabHome, error: BaseException) -> str:
+    return (
+        f"Dagster's storage in Postgres at {_address(home)} cannot be used: {_first_line(error)}. "
+        f"{_where_postgres_tells(home)}; is the disk full, or Postgres held down?"
+    )
+
+
+def _where_postgres_tells(home: LabHome) -> str:
+    return "See the server's log" if "postgres" in home.external else f"See {home.log('postgres')}"
+
+
+def _failure_of_postgres(error: BaseException) -> BaseException | None:
+    """The innermost error of a database in what led to an error, or None."""
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found, seen, current = None, set[int](), error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, DagsterPostgresException | SQLAlchemyError):
+            found = getattr(current, "orig", None) or current
+        current = current.__cause__ or current.__context__  # type: ignore[assignment]
+    return found
 
 
 def step_names() -> set[str]:
@@ -130,6 +192,7 @@ def step_names() -> set[str]:
 
 
 def run_flow(
+    home: LabHome,
     instance: DagsterInstance,
     archive_names: Sequence[str],
     *,
@@ -138,6 +201,7 @@ def run_flow(
     """Run the flow's jobs in turn; stop after the first job in which a stage failed.
 
     Args:
+        home: The lab.
         instance: The Dagster instance that records the runs.
         archive_names: Archives to check; their partitions are added.
         on_event: Told of every step that starts, finishes or fails.
@@ -153,7 +217,7 @@ def run_flow(
     for job in FLOW:
         resolved = defs.resolve_job_def(job.name)
         for selection in _partition_selections(resolved, archive_names):
-            stages = list(_run_job(resolved, instance, selection, on_event))
+            stages = list(_run_job(home, resolved, instance, selection, on_event))
             yield from stages
             if not all(stage.ok for stage in stages):
                 return
@@ -170,6 +234,7 @@ def _partition_selections(job: dg.JobDefinition, archive_names: Sequence[str]) -
 
 
 def _run_job(
+    home: LabHome,
     job: dg.JobDefinition,
     instance: DagsterInstance,
     selection: Mapping[str, Any],
@@ -183,26 +248,38 @@ def _run_job(
             instance=instance, run_id=run_id, run_config=_QUIET, raise_on_error=False, **selection
         )
     except Exception as error:  # noqa: BLE001 - the boundary of the flow: Dagster's own storage may be what failed
-        where = watch.running or job.name
-        yield Stage(where, watch.seconds(where), error=f"the run could not go on: {_first_line(error)}")
+        yield _broken_off(home, job, watch, error)
         return
     if _interrupted(result):
         raise KeyboardInterrupt
-    stages = [stage for step in watch.started for stage in _stages(job, step, result, watch)]
+    stages = [stage for step in watch.started for stage in _stages(home, job, step, result, watch)]
     yield from stages
     if not result.success and all(stage.ok for stage in stages):
         where = watch.running or job.name
         yield Stage(where, watch.seconds(where), error=f"run {run_id} failed; see its log in the UI")
 
 
-def _stages(job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch) -> Iterator[Stage]:
+def _broken_off(home: LabHome, job: dg.JobDefinition, watch: _Watch, error: Exception) -> Stage:
+    """What is known of a run that Dagster itself gave up."""
+    lost = _failure_of_postgres(error)
+    reason = f"the run could not go on: {_first_line(error)}." if lost is None else _storage_failed(home, lost)
+    if (where := watch.running or watch.failed) is not None:
+        return Stage(where, watch.seconds(where), error=reason)
+    # What it was at could not be stored, and so was not told.
+    begun = f"Stages that had started: {', '.join(watch.started)}" if watch.started else "No stage had started"
+    return Stage(job.name, 0.0, error=f"{reason} {begun}.")
+
+
+def _stages(
+    home: LabHome, job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch
+) -> Iterator[Stage]:
     """What a step did, for each asset it makes; nothing for an asset check, whose verdict is told with its asset."""
     failures = [
         event
         for event in result.all_events
         if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
     ]
-    error = _failure(failures[0]) if failures else ""
+    error = _failure(home, failures[0]) if failures else ""
     made: dict[dg.AssetKey, list[dg.AssetMaterialization]] = {}
     for event in result.get_asset_materialization_events():
         if event.step_key == step:
@@ -249,13 +326,20 @@ def _is_failed_check(event: Any) -> bool:
     return error is not None and error.cls_name == "DagsterAssetCheckFailedError"
 
 
-def _failure(event: Any) -> str:
-    """The innermost error of a failed step: what the stage itself raised."""
+def _failure(home: LabHome, event: Any) -> str:
+    """The innermost error of a failed step, what the stage itself raised; with the server where it is Postgres's."""
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return str(error.message).strip() if error is not None else "failed without an error"
+    if error is None:
+        return "failed without an error"
+    message = str(error.message).strip()
+    lost = error.cls_name == "ServiceUnavailable" and "ServiceUnavailable: RDS: " in message
+    if lost or error.cls_name in _DATABASE_ERRORS:
+        server = home.postgres()
+        message += f" The lab's Postgres is at {server.host}:{server.port}. {_where_postgres_tells(home)}."
+    return message
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")

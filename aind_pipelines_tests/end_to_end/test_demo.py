@@ -105,8 +105,14 @@ def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> t
         if line in said:
             interrupt()
             break
-    output, _ = process.communicate(timeout=180)
+    output, errors = process.communicate(timeout=180)
+    assert "WARNING:" not in errors, errors  # not of a library's
     return process.returncode, output
+
+
+def _verdict(output: str) -> str:
+    """The lines that say which stages failed, and why."""
+    return "\n".join(re.findall(r"^stage \w+ failed: .*", output, re.MULTILINE))
 
 
 def _until_healthy(lab: Lab) -> None:
@@ -124,7 +130,10 @@ def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab
     try:
         assert code == 1, output
         assert "deposited_resources" in output
-        assert "Postgres" in output or "connection" in output
+        verdict = _verdict(output)
+        assert "Postgres" in verdict, output
+        assert re.search(r"127\.0\.0\.1:\d+", verdict), output
+        assert "postgres.log" in verdict, output
         assert "Traceback" not in output
     finally:
         assert lab.command("lab", "up", "postgres", "--home", str(lab.home)).returncode == 0
@@ -141,7 +150,10 @@ def test_a_postgres_that_is_killed_comes_back_and_the_next_demo_works(lab: Lab) 
     # The supervisor brings it back at once, but the connections that the demo kept are gone: it fails at the next
     # event that it stores, unless that was the last, and says so.
     # A check that blocks nothing has failed in any case, and is told as "stage ...: check ... failed".
-    assert bool(re.search(r"^stage \w+ failed: ", output, re.MULTILINE)) == (code != 0), output
+    verdict = _verdict(output)
+    assert bool(verdict) == (code != 0), output
+    assert not verdict or "Postgres" in verdict, output
+    assert not verdict or "postgres.log" in verdict, output
     _until_healthy(lab)
     after = {service["name"]: service for service in lab.status()["services"]}
     assert after["postgres"]["pid"] != services["postgres"]["pid"]
