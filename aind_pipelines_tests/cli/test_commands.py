@@ -148,7 +148,7 @@ def test_doctor_masks_a_password_inside_an_address() -> None:
         CODE_OCEAN_API_TOKEN="canary-secret",
     )
     assert result.returncode == 1
-    assert "http://u:********@127.0.0.1:9" in result.stdout
+    assert "http://********@127.0.0.1:9" in result.stdout
     assert "canary-secret" not in result.stdout + result.stderr
 
 
