@@ -13,6 +13,7 @@ from sqlalchemy import types
 from sqlalchemy.types import TypeEngine
 
 from aind_pipelines.clients.rds.encode import integer_bits, keeps_not_a_number, stored_type
+from aind_pipelines.clients.rds.frames import is_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +128,7 @@ def _family(array: pa.Array[Any]) -> str | None:
         (of.is_integer(kind), of.is_floating(kind), of.is_decimal(kind)),
         (of.is_boolean(kind),),
         (of.is_timestamp(kind), of.is_date(kind), of.is_time(kind)),
-        (of.is_list(kind), of.is_large_list(kind), of.is_fixed_size_list(kind)),
+        (is_list(kind),),
     )
     return next((family for family, found in zip(_FAMILIES, tests, strict=True) if any(found)), None)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -22,11 +23,12 @@ from sqlalchemy import (
     Table,
     Text,
     Time,
+    Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
-from aind_pipelines.clients.rds.encode import is_null
+from aind_pipelines.clients.rds.encode import is_nan, is_null, plain
 from aind_pipelines.clients.rds.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ def table_for(
 
 
 def _type_of_arrow(kind: Any, name: str) -> TypeEngine[Any]:
+    import pyarrow as pa
     import pyarrow.types as of
 
     if of.is_dictionary(kind):
@@ -104,8 +107,9 @@ def _type_of_arrow(kind: Any, name: str) -> TypeEngine[Any]:
         return Numeric(kind.precision, kind.scale)
     if of.is_timestamp(kind):
         return DateTime(timezone=kind.tz is not None)
-    if of.is_list(kind) or of.is_large_list(kind):
+    if is_list(kind):
         return JSONB() if of.is_nested(kind.value_type) else ARRAY(_type_of_arrow(kind.value_type, name))
+    binary = (of.is_binary, of.is_large_binary, of.is_fixed_size_binary, of.is_binary_view)
     simple: tuple[tuple[Any, TypeEngine[Any]], ...] = (
         (of.is_null(kind) or of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind), Text()),
         (of.is_boolean(kind), Boolean()),
@@ -115,14 +119,15 @@ def _type_of_arrow(kind: Any, name: str) -> TypeEngine[Any]:
         (of.is_date(kind), Date()),
         (of.is_time(kind), Time()),
         (of.is_duration(kind), Interval()),
-        (of.is_binary(kind) or of.is_large_binary(kind) or of.is_fixed_size_binary(kind), LargeBinary()),
+        (any(test(kind) for test in binary), LargeBinary()),
         (of.is_nested(kind), JSONB()),
+        (isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid", Uuid()),
     )
     for holds, column_type in simple:
         if holds:
             return column_type
     raise SchemaMismatch(
-        f"the Arrow table's column {name!r} is {kind}, for which no type is known. Convert it, or give its type."
+        f"column {name!r} is Arrow's {kind}, for which no type is known. Convert it, or give its type."
     )
 
 
@@ -130,6 +135,8 @@ def _type_of(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
     import pandas as pd
 
     kind = series.dtype
+    if isinstance(kind, pd.ArrowDtype):
+        return _type_of_arrow(kind.pyarrow_dtype, name)
     if pd.api.types.is_bool_dtype(kind):
         return Boolean()
     if pd.api.types.is_integer_dtype(kind):
@@ -148,54 +155,100 @@ def _type_of(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
 
 
 def _type_of_values(series: pd.Series[Any], name: str) -> TypeEngine[Any]:
-    kinds = {_kind(value) for value in series.tolist()} - {"nothing"}
-    if kinds <= {"text"}:
-        return Text()
-    if kinds == {"whole"}:
-        return BigInteger()
-    if kinds <= {"whole", "float"}:
-        return Double()
-    if kinds <= {"whole", "float", "decimal"}:
-        return Numeric()
-    if kinds <= {"list of text", "empty list"}:
-        return ARRAY(Text)
-    if kinds <= {"list", "list of text", "empty list", "mapping"}:
+    kinds: set[str] = set()
+    items: set[str] = set()
+    for value in series.tolist():
+        kind = _kind(value)
+        kinds.add(kind)
+        if kind == "list":
+            items.update(_kinds_of_items(value))
+    kinds.discard("nothing")
+    items.discard("nothing")
+    if kinds == {"list"}:
+        item = _one_type(items or {"text"})
+        return JSONB() if item is None else ARRAY(item)
+    if kinds and kinds <= {"list", "mapping"}:
         return JSONB()
-    simple: dict[str, TypeEngine[Any]] = {
-        "flag": Boolean(),
-        "zoned": DateTime(timezone=True),
-        "local": DateTime(timezone=False),
-        "date": Date(),
-    }
-    if len(kinds) == 1 and (only := next(iter(kinds))) in simple:
-        return simple[only]
+    found = _one_type(kinds or {"text"})
+    if found is not None:
+        return found
+    if len(kinds) == 1:
+        raise SchemaMismatch(
+            f"the DataFrame's column {name!r} holds {', '.join(kinds)}, for which no type is known. "
+            "Convert it, or give its type in `dtype`."
+        )
     raise SchemaMismatch(
         f"the DataFrame's column {name!r} mixes kinds of values ({', '.join(sorted(kinds))}). "
         "Make them one kind, or give the column's type in `dtype`."
     )
 
 
+_TYPES: dict[str, TypeEngine[Any]] = {
+    "text": Text(),
+    "whole": BigInteger(),
+    "float": Double(),
+    "decimal": Numeric(),
+    "flag": Boolean(),
+    "zoned": DateTime(timezone=True),
+    "local": DateTime(timezone=False),
+    "date": Date(),
+    "time": Time(),
+    "zoned time": Time(timezone=True),
+    "span": Interval(),
+    "bytes": LargeBinary(),
+    "uuid": Uuid(),
+}
+
+
+def _one_type(kinds: set[str]) -> TypeEngine[Any] | None:
+    """The type that takes values of all these kinds, if one does."""
+    if len(kinds) == 1:
+        return _TYPES.get(next(iter(kinds)))
+    if kinds == {"whole", "float"}:
+        return Double()
+    return Numeric() if kinds <= {"whole", "float", "decimal"} else None
+
+
+_PLAINEST = {str: "text", bool: "flag", int: "whole", Decimal: "decimal", dict: "mapping", list: "list", UUID: "uuid"}
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (str, "text"),
+    (bool, "flag"),
+    (int, "whole"),
+    (float, "float"),
+    (Decimal, "decimal"),
+    (date, "date"),
+    (timedelta, "span"),
+    (dict, "mapping"),
+    (list | tuple, "list"),
+    (bytes | bytearray | memoryview, "bytes"),
+    (UUID, "uuid"),
+)
+_KINDS_OF_NUMPY = {"b": "flag", "i": "whole", "u": "whole", "f": "float", "U": "text"}
+
+
 def _kind(value: Any) -> str:
-    if is_null(value) or (isinstance(value, float) and value != value):
+    if (found := _PLAINEST.get(type(value))) is not None:
+        return found
+    if is_null(value) or is_nan(value):
         return "nothing"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, bool):
-        return "flag"
-    if isinstance(value, int):
-        return "whole"
-    if isinstance(value, float):
-        return "float"
-    if isinstance(value, Decimal):
-        return "decimal"
+    value = plain(value)
     if isinstance(value, datetime):
         return "local" if value.utcoffset() is None else "zoned"
-    if isinstance(value, date):
-        return "date"
-    if isinstance(value, dict):
-        return "mapping"
-    if isinstance(value, list | tuple):
-        if not value:
-            return "empty list"
-        return "list of text" if all(isinstance(item, str) for item in value) else "list"
-    return type(value).__name__
+    if isinstance(value, time):
+        return "time" if value.tzinfo is None else "zoned time"
+    return next((kind for types, kind in _KINDS if isinstance(value, types)), type(value).__name__)
+
+
+def _kinds_of_items(value: Any) -> Iterable[str]:
+    kind = _KINDS_OF_NUMPY.get(value.dtype.kind) if type(value).__name__ == "ndarray" and value.ndim == 1 else None
+    if kind is not None:
+        return [kind] if len(value) else []
+    return map(_kind, plain(value))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists, of whichever layout."""
+    import pyarrow.types as of
+
+    layouts = (of.is_list, of.is_large_list, of.is_fixed_size_list, of.is_list_view, of.is_large_list_view)
+    return any(test(kind) for test in layouts)

@@ -1,7 +1,6 @@
 """The client: credentials from wherever they are, DataFrames in and out, and nothing half-written."""
 
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,15 +14,6 @@ from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
 from aind_pipelines.clients.rds import BadValue, Client, PublishRefused, RDSCredentials, SchemaMismatch
 from aind_pipelines.settings import SettingsError
 from aind_pipelines_tests.clients.servers import AwsServer, PostgresServer
-
-
-@pytest.fixture
-def client(postgres: PostgresServer, database: str) -> Iterator[Client]:
-    credentials = RDSCredentials(
-        username=postgres.user, password=postgres.password, host=postgres.host, port=postgres.port, database=database
-    )
-    with Client(credentials=credentials, application_name="notebook") as client:
-        yield client
 
 
 def _one(client: Client, query: str) -> Any:
