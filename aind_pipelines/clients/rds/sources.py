@@ -49,7 +49,7 @@ class ArrowBatch(Protocol):
 
 
 Batch: TypeAlias = "pd.DataFrame | ArrowStream | ArrowBatch"
-Rows: TypeAlias = "Batch | Iterable[Mapping[str, Any]] | Iterable[Batch]"
+Rows: TypeAlias = "Batch | Iterable[Mapping[str, Any]] | Iterable[Batch] | Source"
 
 
 class Source(ABC):
@@ -57,11 +57,14 @@ class Source(ABC):
 
     Attributes:
         names: Their columns, those of the first row or batch; None when there is neither.
-        means_nan_is_null: Whether NaN means NULL in what was given, as it does in a DataFrame.
+        means_nan_is_null: Whether NaN means NULL in what was given, as it does in a DataFrame; None where each batch
+            says so itself.
+        head: A first piece that tells the columns' types, until the rows are loaded; None where there is none.
     """
 
     names: list[str] | None
-    means_nan_is_null = False
+    means_nan_is_null: bool | None = False
+    head: Columnar | None = None
 
     @abstractmethod
     def load(
@@ -71,7 +74,7 @@ class Source(ABC):
         columns: Sequence[Column[Any]],
         *,
         key: Sequence[str] = (),
-        nan_is_null: bool = False,
+        nan_is_null: bool | None = False,
     ) -> int:
         """Copy the rows into a table; see `copy_rows`.
 
@@ -80,7 +83,7 @@ class Source(ABC):
             target: The table's quoted name.
             columns: What the names stand for.
             key: Columns that identify a row in messages.
-            nan_is_null: Take NaN as NULL in columns that could hold it.
+            nan_is_null: Take NaN as NULL in columns that could hold it; None does so for DataFrames.
 
         Returns:
             How many rows were sent.
@@ -92,12 +95,14 @@ class Source(ABC):
 
 
 def source_of(rows: Rows) -> Source:
-    """What is to be published, its first row or batch read.
+    """What is to be published, its first row or batch read; what is a source already is passed on.
 
     Raises:
         SchemaMismatch: A DataFrame or table without columns, with a column twice or with a name that is no text.
         TypeError: It is none of the things that can be published.
     """
+    if isinstance(rows, Source):
+        return rows
     if _is_batch(rows):
         return _Batches(cast("Batch", rows), iter(()))
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
@@ -128,20 +133,21 @@ class _Rows(Source):
         columns: Sequence[Column[Any]],
         *,
         key: Sequence[str] = (),
-        nan_is_null: bool = False,
+        nan_is_null: bool | None = False,
     ) -> int:
         if self.names is None:
             return 0
-        return copy_rows(cursor, target, RowWriter.for_columns(columns, key, nan_is_null=nan_is_null), self._rows)
+        writer = RowWriter.for_columns(columns, key, nan_is_null=bool(nan_is_null))
+        return copy_rows(cursor, target, writer, self._rows)
 
 
 class _Batches(Source):
     def __init__(self, first: Batch, others: Iterator[Batch]) -> None:
-        self.means_nan_is_null = is_frame(first)
+        self.means_nan_is_null = None
         opened = _tables(first)
-        head = next(opened)
-        self.names = column_names(head)
-        self._tables = itertools.chain([head], opened, itertools.chain.from_iterable(map(_tables, others)))
+        self.head = next(opened)
+        self.names = column_names(self.head)
+        self._tables = itertools.chain([self.head], opened, itertools.chain.from_iterable(map(_tables, others)))
 
     def load(
         self,
@@ -150,8 +156,9 @@ class _Batches(Source):
         columns: Sequence[Column[Any]],
         *,
         key: Sequence[str] = (),
-        nan_is_null: bool = False,
+        nan_is_null: bool | None = False,
     ) -> int:
+        self.head = None  # its memory is free once it is sent
         loader = _Loader(cursor, target, columns, key, nan_is_null)
         for table in self._tables:
             loader.add(table)
@@ -184,21 +191,27 @@ class _Loader:
         target: str,
         columns: Sequence[Column[Any]],
         key: Sequence[str],
-        nan_is_null: bool,
+        nan_is_null: bool | None,
     ) -> None:
         self._cursor = cursor
         self._columns = columns
         self._names = [column.name for column in columns]
-        self._nan_is_null = nan_is_null
-        # One by one, for what columns cannot carry; it also refuses columns that no rule covers.
-        self._writer = RowWriter.for_columns(columns, key, nan_is_null=nan_is_null)
+        self._option = nan_is_null
+        self._nan_is_null = bool(nan_is_null)
+        # One by one, for what columns cannot carry; they also refuse columns that no rule covers.
+        self._writers = {either: RowWriter.for_columns(columns, key, nan_is_null=either) for either in (False, True)}
         self._target = target
         self._copy = f"COPY {target} ({listed(self._names)}) FROM STDIN (FORMAT csv, ENCODING 'utf8')"
         self._rows = _FIRST_ROWS
         self._unsettled = 0
         self.sent = 0
 
+    @property
+    def _writer(self) -> RowWriter:
+        return self._writers[self._nan_is_null]
+
     def add(self, table: Columnar) -> None:
+        self._nan_is_null = is_frame(table) if self._option is None else self._option
         names = column_names(table)
         if set(names) != set(self._names):
             wrong = [f"lacks {name!r}" for name in self._names if name not in names]

@@ -312,6 +312,17 @@ def test_nan_means_null_in_a_frame_and_nan_in_arrow(engine: Engine) -> None:
     assert _stored(engine, table) == [("NaN",)]
 
 
+def test_each_batch_says_what_its_nan_means(engine: Engine) -> None:
+    table = _made(engine, n=BigInteger(), v=Double())
+    frame, arrow = pd.DataFrame({"n": [1], "v": [float("nan")]}), pa.table({"n": [2], "v": [float("nan")]})
+    for batches in ([frame, arrow], [arrow, frame]):
+        replace(engine, table, iter(batches))
+        assert _stored(engine, table) == [("1", None), ("2", "NaN")]
+    for told, stored in ((True, None), (False, "NaN")):
+        replace(engine, table, iter([arrow, frame]), nan_is_null=told)
+        assert _stored(engine, table) == [("1", stored), ("2", stored)]
+
+
 @pytest.mark.parametrize(
     "values",
     [[1, True], [2**62 + 1, 0.5], ["a", b"b"], [datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)], [time(1), 2]],
