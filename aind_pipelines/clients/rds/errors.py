@@ -13,8 +13,8 @@ SERVICE = "RDS"
 class RdsError(ServiceError):
     """A query or a publish failed; the table is as it was."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(SERVICE, message)
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(SERVICE, message, retryable=retryable)
 
 
 class PublishRefused(RdsError):
@@ -37,7 +37,7 @@ def translated(doing: str) -> Iterator[None]:
         doing: What was being done, e.g. ``publishing public.data_assets``.
 
     Raises:
-        ServiceUnavailable: The server cannot be reached, or the connection was lost.
+        ServiceUnavailable: The server cannot be reached, goes down or lacks a resource, or the connection was lost.
         AccessRefused: Wrong login, or a missing right.
         SchemaMismatch: A table, schema or column does not exist.
         RdsError: Anything else the server refused.
@@ -56,23 +56,42 @@ def translated(doing: str) -> Iterator[None]:
         raise _ours(doing, error) from None
 
 
+_NEXT_STEP = {
+    "57014": "Narrow the query, or raise the statement timeout.",
+    "42601": "Where it is a :name, give its value in `parameters`.",
+    "57P04": "Check RDS_DATABASE.",
+}
+_ANOTHER_SESSION = {"55P03", "55006"}
+_OUTAGES = ("", "08", "57", "58")
+"""Classes of SQLSTATE; psycopg counts many more among its operational errors. Without a state there was no answer."""
+
+
 def _ours(doing: str, error: Exception) -> ServiceError:
     from psycopg import OperationalError, errors
 
     state: str = getattr(error, "sqlstate", None) or ""
     reason = " ".join(str(error).split())
+    said = f"{doing}: {reason.removesuffix('.')}."
     if state.startswith("28") or "password authentication failed" in reason or "no password supplied" in reason:
         return AccessRefused(SERVICE, f"{doing}: {reason}. Check RDS_USER and RDS_PASSWORD.")
     if state == errors.InsufficientPrivilege.sqlstate:
         return AccessRefused(SERVICE, f"{doing}: {reason}. Ask for the right, or use another RDS_USER.")
     if state in {"42P01", "3F000", "42703"}:
         return SchemaMismatch(f"{doing}: {reason}. If it is a table of this project, run `aind-pipelines db migrate`.")
-    if state == "57014":
-        return RdsError(f"{doing}: {reason}. Narrow the query, or raise the statement timeout.")
+    if state in _NEXT_STEP and (state != "42601" or 'near ":"' in reason):
+        return RdsError(f"{said} {_NEXT_STEP[state]}")
     if state.startswith("53"):
-        return ServiceUnavailable(
-            SERVICE, f"{doing}: {reason}. The server is out of a resource; free it, then repeat."
+        return ServiceUnavailable(SERVICE, f"{said} The server is out of a resource; free it, then repeat.")
+    if state.startswith("54"):
+        return RdsError(f"{said} It is a limit of Postgres: a shorter value, no index on it, or fewer columns help.")
+    if state.startswith("40"):
+        return RdsError(
+            f"{said} Another session was at the same rows, and nothing was changed; repeat it.", retryable=True
         )
-    if isinstance(error, OperationalError):
-        return ServiceUnavailable(SERVICE, f"{doing}: {reason}. Check RDS_HOST and RDS_PORT and that it is up.")
+    if state in _ANOTHER_SESSION:
+        return RdsError(f"{said} Another session uses it; repeat it when that one is done.", retryable=True)
+    if isinstance(error, OperationalError) and state[:2] in _OUTAGES:
+        if state[:2] in {"57", "58"}:
+            return ServiceUnavailable(SERVICE, f"{said} The server has a fault or is restarting; repeat it later.")
+        return ServiceUnavailable(SERVICE, f"{said} Check RDS_HOST and RDS_PORT and that it is up.")
     return RdsError(f"{doing}: {reason}")
