@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import CursorResult, Engine, MetaData, Table, inspect, text
+from sqlalchemy import Connection, CursorResult, Engine, MetaData, Table, TextClause, event, inspect, text, types
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.types import TypeEngine
 
+from aind_pipelines.clients.rds.encode import ServerType
 from aind_pipelines.clients.rds.engine import SslMode, make_engine
-from aind_pipelines.clients.rds.errors import PublishRefused, SchemaMismatch, translated
-from aind_pipelines.clients.rds.frames import Columnar, column_names, table_for
-from aind_pipelines.clients.rds.load import columns_of
+from aind_pipelines.clients.rds.errors import RdsError, SchemaMismatch, translated
+from aind_pipelines.clients.rds.frames import frame_of, table_for
+from aind_pipelines.clients.rds.load import RowWriter, columns_of
 from aind_pipelines.clients.rds.names import listed, qualified
 from aind_pipelines.clients.rds.publish import PublishResult, publish, replace
-from aind_pipelines.clients.rds.sources import source_of
+from aind_pipelines.clients.rds.sources import Rows, Source, source_of
 from aind_pipelines.clients.rds.targets import natural_key
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import pandas as pd
+    from sqlalchemy.engine import ExceptionContext
 
     from aind_pipelines.clients.rds.bastion import SSHBastion
     from aind_pipelines.clients.rds.credentials import RDSCredentials
@@ -65,6 +68,7 @@ class Client:
             pool_size=pool_size,
             bastion=bastion,
         )
+        event.listen(self.engine, "handle_error", _name_unreadable)
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +90,12 @@ class Client:
         columns: Sequence[str] | None = None,
         parameters: Mapping[str, Any] | None = None,
         schema: str | None = None,
+        exact: bool = False,
     ) -> pd.DataFrame:
         """A table as a DataFrame.
+
+        Integers are ``int64``, or ``Int64`` in a column that holds NULL. ``numeric`` values become floats, those in
+        JSON too.
 
         Args:
             table_name: Name as the database has it; capitals and reserved words are fine.
@@ -95,19 +103,24 @@ class Client:
             columns: Columns to read; None for all.
             parameters: Values for the ``:names`` in `where_clause`.
             schema: Schema; None for the server's search path.
+            exact: Keep ``numeric`` values as `decimal.Decimal`.
 
         Raises:
             SchemaMismatch: There is no such table or column.
+            RdsError: A parameter is missing or unknown, or a value (e.g. an infinite time) is none of Python's.
             ServiceError: The database refused or cannot be reached.
         """
-        import pandas as pd
-
         selection = "*" if columns is None else listed(list(columns))
         query = f"SELECT {selection} FROM {qualified(table_name, schema)}"  # noqa: S608 - quoted names
+        if parameters:
+            query = query.replace(":", "\\:")  # in a name it begins no parameter
         if where_clause is not None:
             query += f" WHERE {where_clause}"
         result = self.execute_query(query, parameters)
-        return pd.DataFrame.from_records(result.fetchall(), columns=list(result.keys()), coerce_float=True)
+        described: Any = result.cursor  # psycopg's, which names the types
+        codes = [column.type_code for column in described.description]
+        with translated(f"reading table {table_name}"):
+            return frame_of(result.fetchall(), list(result.keys()), codes, exact=exact)
 
     def execute_query(self, query: str, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         """Run one SQL statement and commit.
@@ -122,16 +135,17 @@ class Client:
             The open result; its rows are held by this process, the connection is free again.
 
         Raises:
+            RdsError: A parameter is missing or unknown; reading the rows, a value is none of Python's.
             ServiceError: The database refused the statement or cannot be reached.
         """
         with translated("running a query"), self.engine.begin() as connection:
             if parameters:
-                return connection.execute(text(query), dict(parameters))
+                return connection.execute(_with_parameters(query, parameters), dict(parameters))
             return connection.exec_driver_sql(query, execution_options={"no_parameters": True})
 
     def overwrite_table_with_df(
         self,
-        df: Columnar,
+        df: Rows,
         table_name: str,
         dtype: _Types | None = None,
         *,
@@ -139,14 +153,15 @@ class Client:
         allow_empty: bool = False,
         max_shrink: float = 0.5,
     ) -> PublishResult:
-        """Make a DataFrame (without its index) or an Arrow table the content of a table, atomically.
+        """Make a DataFrame (without its index), an Arrow table or batches of them the content of a table, atomically.
 
         An existing table keeps its column types, indexes, grants, views and comments; readers see the old content or
         the new one and do not wait. With a primary key, or columns that are unique and never NULL, only rows that
         differ are written. Columns that the server generates may be left out. A table that does not exist is created.
 
         Args:
-            df: What the table shall hold; NaN is NULL.
+            df: What the table shall hold: a DataFrame, where NaN is NULL, an Arrow table or reader, or an iterator of
+                such batches, of which a new table gets the first one's types.
             table_name: Table to overwrite or create.
             dtype: Types by column for a table that is created; the others are found from the values.
             schema: Schema; None for the server's search path.
@@ -160,11 +175,14 @@ class Client:
                 take others along when they are deleted.
             ServiceError: The database refused or cannot be reached.
         """
-        names = column_names(df)
+        df = source_of(df)
         table = self._existing(table_name, schema)
         if table is None:
-            return self._create(df, table_name, schema, dtype or {}, allow_empty=allow_empty)
-        _expect_columns(table, names, complete=True)
+            made = self._create(df, table_name, schema, dtype or {}, allow_empty=allow_empty)
+            if isinstance(made, PublishResult):
+                return made
+            table = made
+        _expect_columns(table, df.names, complete=True)
         with translated(f"looking at table {table_name}"), self.engine.connect() as connection:
             key = natural_key(connection, table)
         if key:
@@ -172,12 +190,12 @@ class Client:
         return replace(self.engine, table, df, allow_empty=allow_empty, max_shrink=max_shrink)
 
     def append_df_to_table(
-        self, df: Columnar, table_name: str, dtype: _Types | None = None, *, schema: str | None = None
+        self, df: Rows, table_name: str, dtype: _Types | None = None, *, schema: str | None = None
     ) -> int:
         """Add the rows of a DataFrame or Arrow table to a table, all or none; a table that does not exist is created.
 
         Args:
-            df: Rows to add; columns that it lacks take their defaults.
+            df: Rows to add, as for `overwrite_table_with_df`; columns that it lacks take their defaults.
             table_name: Table to add to or create.
             dtype: Types by column for a table that is created.
             schema: Schema; None for the server's search path.
@@ -190,17 +208,20 @@ class Client:
             BadValue: A value does not fit its column.
             ServiceError: The database refused or cannot be reached.
         """
-        names = column_names(df)
+        source = source_of(df)
         table = self._existing(table_name, schema)
         if table is None:
-            return self._create(df, table_name, schema, dtype or {}, allow_empty=True).rows
-        _expect_columns(table, names, complete=False)
-        return self._append(df, table, names)
+            made = self._create(source, table_name, schema, dtype or {}, allow_empty=True)
+            if isinstance(made, PublishResult):
+                return made.rows
+            table = made
+        _expect_columns(table, source.names, complete=False)
+        return self._append(source, table)
 
     append_table = append_df_to_table
 
     def upsert_table(
-        self, df: Columnar, table_name: str, *, key: Sequence[str], schema: str | None = None
+        self, df: Rows, table_name: str, *, key: Sequence[str], schema: str | None = None
     ) -> PublishResult:
         """Insert the new rows of a DataFrame or Arrow table, and update those whose key exists; nothing is deleted.
 
@@ -210,31 +231,50 @@ class Client:
             BadValue: A value does not fit its column.
             ServiceError: The database refused or cannot be reached.
         """
-        names = column_names(df)
+        source = source_of(df)
         table = self._existing(table_name, schema)
         if table is None:
             raise SchemaMismatch(f"there is no table {qualified(table_name, schema)}.")
-        _expect_columns(table, names, complete=False)
-        return publish(self.engine, table, df, key=key, delete_missing=False)
+        _expect_columns(table, source.names, complete=False)
+        return publish(self.engine, table, source, key=key, delete_missing=False)
 
     def _existing(self, name: str, schema: str | None) -> Table | None:
         with translated(f"looking at table {name}"), self.engine.connect() as connection:
             if not inspect(connection).has_table(name, schema=schema):
                 return None
-            return Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+            table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+            if any(_is_unknown(column.type) for column in table.columns):
+                _name_unknown_types(connection, table)
+            return table
 
     def _create(
-        self, df: Columnar, name: str, schema: str | None, types: _Types, *, allow_empty: bool
-    ) -> PublishResult:
-        if len(df) == 0 and not allow_empty:
-            raise PublishRefused(f"{name}: the DataFrame has no rows. If that is right, pass allow_empty.")
-        table = table_for(df, name, schema, types)
-        with translated(f"creating table {name}"), self.engine.begin() as connection:
-            table.create(connection)
-            return replace(connection, table, df, allow_empty=allow_empty)
+        self, source: Source, name: str, schema: str | None, given: _Types, *, allow_empty: bool
+    ) -> PublishResult | Table:
+        """Make the table and fill it; where somebody else made it meanwhile, that one."""
+        if source.head is None:
+            raise SchemaMismatch(
+                f"table {qualified(name, schema)} cannot be created: its columns are those of a first DataFrame or "
+                "Arrow batch, and there is none."
+            )
+        table = table_for(source.head, name, schema, given)
+        with translated(f"creating table {name}"):
+            try:
+                with self.engine.begin() as connection:
+                    table.create(connection)
+                    return replace(connection, table, source, allow_empty=allow_empty)
+            except (ProgrammingError, IntegrityError) as error:
+                # Who creates it at the same time waits for the first to commit, and is refused then.
+                if getattr(error.orig, "sqlstate", None) not in _THERE_ALREADY:
+                    raise
+                meanwhile = self._existing(name, schema)
+                if meanwhile is None:
+                    raise
+                return meanwhile
 
-    def _append(self, df: Columnar, table: Table, names: list[str]) -> int:
-        source = source_of(df)
+    def _append(self, source: Source, table: Table) -> int:
+        names = source.names
+        if names is None:
+            return 0
         with translated(f"appending to {table.fullname}"), self.engine.begin() as connection:
             driver: Any = connection.connection.driver_connection
             with driver.cursor() as cursor:
@@ -245,7 +285,57 @@ class Client:
                 )  # fmt: skip
 
 
-def _expect_columns(table: Table, names: Sequence[str], *, complete: bool) -> None:
+_THERE_ALREADY = {"42P07", "42710", "23505"}
+"""Table or type of this name, and an index of the catalog that says so while the other one commits."""
+_TIME_OIDS = {1082, 1114, 1184, 1182, 1115, 1185}
+
+
+def _with_parameters(query: str, parameters: Mapping[str, Any]) -> TextClause:
+    statement = text(query)
+    wanted = statement.compile().params.keys()
+    said = [f"there is no value for :{name}" for name in wanted if name not in parameters]
+    said += [f"there is no :{name} in the text" for name in parameters if name not in wanted]
+    if said:
+        raise RdsError(f"running a query: {'; '.join(said)}. A colon that begins no parameter is written `\\:`.")
+    return statement
+
+
+def _name_unreadable(context: ExceptionContext) -> RdsError | None:
+    """A value that the driver cannot turn into one of Python's, found while rows are fetched."""
+    import psycopg
+
+    error = context.original_exception
+    cursor: Any = getattr(context.execution_context, "cursor", None)
+    if (
+        not isinstance(error, psycopg.DataError)
+        or error.sqlstate is not None
+        or getattr(cursor, "description", None) is None
+    ):
+        return None
+    times = [column.name for column in cursor.description if column.type_code in _TIME_OIDS]
+    where = f" (in {' or '.join(map(repr, times))})" if times else ""
+    return RdsError(
+        f"reading rows: {error}{where}. Python has no such value; leave its row out, or select it as `column::text`."
+    )
+
+
+def _is_unknown(kind: TypeEngine[Any]) -> bool:
+    return isinstance(kind.item_type if isinstance(kind, types.ARRAY) else kind, types.NullType)
+
+
+def _name_unknown_types(connection: Connection, table: Table) -> None:
+    query = text(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
+    )
+    for name, kind in connection.execute(query, {"name": qualified(table.name, table.schema)}):
+        if _is_unknown(table.c[name].type):
+            table.c[name].type = ServerType(kind)
+
+
+def _expect_columns(table: Table, names: Sequence[str] | None, *, complete: bool) -> None:
+    if names is None:
+        return  # no rows at all
     extra = [name for name in names if name not in table.c]
     wanted = [column.name for column in table.columns if column.computed is None] if complete else []
     lacking = [name for name in wanted if name not in names]
@@ -253,3 +343,4 @@ def _expect_columns(table: Table, names: Sequence[str], *, complete: bool) -> No
         said = [f"the table has no column {name!r}" for name in extra]
         said += [f"the DataFrame has no column {name!r}" for name in lacking]
         raise SchemaMismatch(f"{table.fullname}: {'; '.join(said)}. Nothing was changed.")
+    RowWriter.for_columns(columns_of(table, names))  # refuses types that no rule covers

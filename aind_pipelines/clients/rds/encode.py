@@ -35,7 +35,7 @@ from uuid import UUID
 from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.ranges import AbstractRange
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 Encoder = Callable[[Any], str]
 """From a value that is not null to its Postgres text form, before COPY's own escaping."""
@@ -275,6 +275,19 @@ def stored_type(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
             return column_type
 
 
+class ServerType(UserDefinedType[Any]):
+    """A type that SQLAlchemy does not know, by the server's name for it; no rule covers it."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_options: Any) -> str:
+        """Its name in SQL."""
+        return self.name
+
+
 def encoder_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Encoder:
     """How values of a column type are written.
 
@@ -302,7 +315,8 @@ def encoder_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> E
     for kind, encoder in _SIMPLE:
         if isinstance(column_type, kind):
             return encoder
-    raise TypeError(f"no rule says how to write values of type {column_type!r}")
+    named = column_type.name if isinstance(column_type, ServerType) else repr(column_type)
+    raise TypeError(f"no rule says how to write values of type {named}")
 
 
 def text_for(column_type: TypeEngine[Any], *, nan_is_null: bool = False) -> Callable[[Any], str | None]:

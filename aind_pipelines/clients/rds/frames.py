@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -64,6 +64,31 @@ def column_names(data: Columnar) -> list[str]:
         if names.count(name) > 1:
             raise SchemaMismatch(f"the {what} has more than one column {name!r}.")
     return names
+
+
+_WHOLE_OIDS = {20, 21, 23, 26}
+_NUMERIC_OID = 1700
+
+
+def frame_of(rows: Sequence[Any], names: Sequence[str], type_codes: Sequence[int], *, exact: bool) -> pd.DataFrame:
+    """Rows of a query as a DataFrame whose integers are the ones that were read.
+
+    Args:
+        rows: As the driver gives them.
+        names: Their columns.
+        type_codes: The columns' types, by Postgres's object ids.
+        exact: Keep ``numeric`` values as `decimal.Decimal`, not as floats.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame.from_records(rows, columns=list(names), coerce_float=True)
+    for place, oid in enumerate(type_codes):
+        if oid in _WHOLE_OIDS and rows and frame.dtypes.iloc[place] != "int64":
+            # Where one is NULL pandas would make floats of them all, which hold 53 bits.
+            frame.isetitem(place, pd.array([row[place] for row in rows], dtype="Int64"))
+        elif oid == _NUMERIC_OID and exact:
+            frame.isetitem(place, pd.array([row[place] for row in rows], dtype=object))
+    return frame
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
