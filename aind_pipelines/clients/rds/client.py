@@ -94,8 +94,8 @@ class Client:
     ) -> pd.DataFrame:
         """A table as a DataFrame.
 
-        Integers are ``int64``, or ``Int64`` in a column that holds NULL. ``numeric`` values become floats, those in
-        JSON too.
+        Integers are ``int64``, or ``Int64`` in a column that holds NULL. ``numeric`` values become floats, and
+        so do numbers in JSON that are no integers.
 
         Args:
             table_name: Name as the database has it; capitals and reserved words are fine.

@@ -362,6 +362,7 @@ def test_types_that_only_the_server_parses_take_their_text(client: Client) -> No
             client.append_table(pd.DataFrame({"id": [4], column: [value]}), "t")
 
 
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
 @pytest.mark.parametrize("kind", ["point", "point[]", "xml", "hstore_like"])
 def test_a_column_of_a_type_without_a_rule_is_named(client: Client, kind: str) -> None:
     client.execute_query("CREATE TYPE hstore_like AS (a int)")
