@@ -212,9 +212,9 @@ def _array(item: Encoder, *, keeps_nan: bool) -> Encoder:
             raise TypeError(f"a list is wanted, not {type(value).__name__}")
         parts = []
         for element in value:
-            if isinstance(element, list | tuple) or type(element).__name__ == "ndarray":
+            if type(element) is not str and (isinstance(element, list | tuple) or type(element).__name__ == "ndarray"):
                 parts.append(encode(element))
-            elif is_null(element) or (not keeps_nan and is_nan(element)):
+            elif type(element) is not str and (is_null(element) or (not keeps_nan and is_nan(element))):
                 parts.append("NULL")
             else:
                 parts.append('"' + item(element).replace("\\", "\\\\").replace('"', '\\"') + '"')
