@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 
 from aind_pipelines.clients.rds.engine import make_engine
 from aind_pipelines.clients.rds.errors import RdsError, translated
-from aind_pipelines.tables import reader
+from aind_pipelines.tables import constraints, reader
 from aind_pipelines.tables.columns import metadata
 from aind_pipelines.tables.schema import SCHEMAS
 from aind_pipelines.tables.views import differences as differences_of_views
@@ -190,8 +190,8 @@ def drift(engine: Engine) -> list[str]:
     """
     with translated("comparing the schema"), engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=comparison_options()), metadata)
-        of_views = list(differences_of_views(connection))
-    return sorted([*(_in_words(difference) for entry in differences for difference in _flat(entry)), *of_views])
+        others = [*constraints.differences(connection), *differences_of_views(connection)]
+    return sorted([*(_in_words(difference) for entry in differences for difference in _flat(entry)), *others])
 
 
 def _flat(entry: Any) -> list[tuple[Any, ...]]:
@@ -215,6 +215,11 @@ def _in_words(difference: tuple[Any, ...]) -> str:
         action, what = kind.split("_")
         state = "is missing" if action == "add" else "is not in the models"
         return f"{what} {rest[0].name} on {_qualified(rest[0].table.schema, rest[0].table.name)} {state}"
+    if kind in ("add_table_comment", "remove_table_comment"):
+        table = rest[0]
+        found = rest[1] if kind == "add_table_comment" else table.comment
+        expected = table.comment if kind == "add_table_comment" else None
+        return f"table {_qualified(table.schema, table.name)}: comment is {found!r}, the models say {expected!r}"
     named = ", ".join(str(getattr(part, "fullname", part)) for part in rest)
     return f"{kind.replace('_', ' ')}: {named}"
 

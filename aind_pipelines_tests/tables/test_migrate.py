@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import CheckConstraint, Engine, ForeignKeyConstraint, MetaData, create_engine, inspect, text
 from sqlalchemy.engine import URL
 
 import aind_pipelines
 from aind_pipelines.clients.errors import ServiceError, ServiceUnavailable
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.tables import schema
+from aind_pipelines.tables import constraints, schema
 from aind_pipelines.tables.findings import record_findings
 from aind_pipelines.tables.migrate import VERSION_TABLE, SchemaOutdated, drift, migrate, require_current, status
+from aind_pipelines_tests.postgres import new_database
 
 
 def test_a_migrated_database_holds_exactly_what_the_models_say(empty_database: URL) -> None:
@@ -140,12 +141,129 @@ def test_a_server_that_is_not_there_is_an_outage_and_the_password_is_not_told(em
             ),
             "view public.assets_with_missing_source has another query than the models",
         ),
+        (
+            "ALTER TABLE public.funding DROP CONSTRAINT pk_funding",
+            "(record_version, record_id, position) of public.funding",
+        ),
+        (
+            "ALTER TABLE public.subjects DROP CONSTRAINT pk_subjects",
+            "primary key (subject_id) of public.subjects is missing",
+        ),
+        (
+            (
+                "ALTER TABLE docdb.records DROP CONSTRAINT pk_records; "
+                "ALTER TABLE docdb.records ADD CONSTRAINT pk_records PRIMARY KEY (id, record_version)"
+            ),
+            "primary key of docdb.records is (id, record_version), the models say (record_version, id)",
+        ),
+        (
+            "ALTER TABLE public.subjects RENAME CONSTRAINT pk_subjects TO mine",
+            "primary key of public.subjects is named mine, the models say pk_subjects",
+        ),
+        (
+            "ALTER TABLE archive.copies ADD CONSTRAINT mine CHECK (size > 0)",
+            "check mine on archive.copies is not in the models",
+        ),
+        (
+            "ALTER TABLE public.subjects ADD CONSTRAINT mine UNIQUE (sex)",
+            "constraint mine on public.subjects is not in the models",
+        ),
+        (
+            (
+                "ALTER TABLE public.modalities ADD CONSTRAINT mine FOREIGN KEY (record_id, record_version) "
+                "REFERENCES public.data_assets (id, record_version)"
+            ),
+            "foreign key mine on public.modalities is not in the models",
+        ),
+        (
+            "ALTER TABLE public.subjects ADD CONSTRAINT mine EXCLUDE (sex WITH =)",
+            "exclusion constraint mine on public.subjects is not in the models",
+        ),
+        (
+            (
+                "CREATE TRIGGER mine BEFORE UPDATE ON tables.publications FOR EACH ROW "
+                "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+            ),
+            "trigger mine on tables.publications is not in the models",
+        ),
+        (
+            "CREATE RULE mine AS ON DELETE TO public.subjects DO INSTEAD NOTHING",
+            "rule mine on public.subjects is not in the models",
+        ),
+        (
+            "ALTER TABLE public.data_assets ENABLE ROW LEVEL SECURITY",
+            "row security of public.data_assets is on, the models have none",
+        ),
+        (
+            "ALTER TABLE public.data_assets FORCE ROW LEVEL SECURITY",
+            "row security of public.data_assets is forced, the models have none",
+        ),
+        (
+            "CREATE POLICY mine ON public.data_assets USING (true)",
+            "policy mine on public.data_assets is not in the models",
+        ),
+        ("ALTER TABLE indexes.refreshes SET UNLOGGED", "table indexes.refreshes is unlogged"),
+        *(
+            (f"CREATE VIEW {of}.mine AS SELECT 1 AS one", f"view {of}.mine is not in the models")
+            for of in schema.SCHEMAS
+        ),
+        (
+            "CREATE MATERIALIZED VIEW archive.mine AS SELECT 1 AS one",
+            "materialized view archive.mine is not in the models",
+        ),
+        ("COMMENT ON COLUMN public.subjects.sex IS NULL", "column public.subjects.sex: comment is None"),
+        ("COMMENT ON TABLE public.subjects IS 'x'", "table public.subjects: comment is 'x', the models say 'One row"),
+        ("COMMENT ON TABLE docdb.records IS NULL", "table docdb.records: comment is None, the models say"),
     ],
 )
 def test_every_kind_of_drift_is_told(engine: Engine, change: str, told: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(change))
     assert any(told in line for line in drift(engine)), drift(engine)
+
+
+def test_a_constraint_of_the_models_that_is_missing_is_drift(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = MetaData(naming_convention=schema.metadata.naming_convention)
+    for table in schema.metadata.tables.values():
+        table.to_metadata(models)
+    subjects, copies = models.tables["subjects"], models.tables["archive.copies"]
+    subjects.append_constraint(CheckConstraint("asset_count > 0", name="Named"))
+    copies.append_constraint(ForeignKeyConstraint(["session_id"], ["session_assets.session_id"]))
+    monkeypatch.setattr(constraints, "metadata", models)
+    lacking = [
+        "check ck_subjects_Named on public.subjects",
+        "foreign key fk_copies_session_id_session_assets on archive",
+    ]
+    found = drift(engine)
+    assert [any(words in line and line.endswith("is missing") for line in found) for words in lacking] == [True, True]
+    assert len(found) == 2
+    with engine.begin() as connection:
+        connection.execute(text('ALTER TABLE subjects ADD CONSTRAINT "ck_subjects_Named" CHECK (asset_count > 0)'))
+        connection.execute(
+            text(
+                "ALTER TABLE archive.copies ADD CONSTRAINT fk_copies_session_id_session_assets "
+                "FOREIGN KEY (session_id) REFERENCES session_assets"
+            )
+        )
+        made = list(constraints.differences(connection))
+    assert made == []
+
+
+def test_another_server_of_ours_shows_no_drift_either_and_the_same_one(debian_postgres_url: URL) -> None:
+    with new_database(debian_postgres_url) as url:
+        migrate(url)
+        engine = create_engine(url)
+        try:
+            assert drift(engine) == []
+            with engine.begin() as connection:
+                connection.execute(text("ALTER TABLE public.subjects DROP CONSTRAINT pk_subjects"))
+                connection.execute(text("ALTER TABLE archive.copies ADD CONSTRAINT mine CHECK (size > 0)"))
+            assert drift(engine) == [
+                "check mine on archive.copies is not in the models",
+                "primary key (subject_id) of public.subjects is missing",
+            ]
+        finally:
+            engine.dispose()
 
 
 def test_comparing_leaves_nothing_behind_and_says_when_it_cannot_look(engine: Engine) -> None:
@@ -173,7 +291,9 @@ def test_tables_that_others_keep_in_public_are_no_drift(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE public.spike_sorting_urls (url text PRIMARY KEY)"))
         connection.execute(text("CREATE SCHEMA theirs"))
-        connection.execute(text("CREATE TABLE theirs.notes (id int)"))
+        connection.execute(text("CREATE TABLE theirs.notes (id int CHECK (id > 0))"))
+        connection.execute(text("CREATE VIEW public.mine AS SELECT url FROM public.spike_sorting_urls"))
+        connection.execute(text("ALTER TABLE public.spike_sorting_urls ENABLE ROW LEVEL SECURITY"))
     assert drift(engine) == []
 
 
