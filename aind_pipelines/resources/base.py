@@ -3,14 +3,17 @@
 from typing import ClassVar
 
 import dagster as dg
+from pydantic import ConfigDict
 
 
 class Resource(dg.ConfigurableResource):
     """A `dagster.ConfigurableResource` whose secret fields are masked wherever it is printed.
 
     Dagster resolves an ``EnvVar`` into the field of the resource that a run gets, so that the default ``repr`` would
-    show it.
+    show it. A field that the resource has not is an error.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"password", "token"})
 
