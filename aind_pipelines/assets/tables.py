@@ -45,6 +45,10 @@ class TablesConfig(ExportConfig):
         description="derive every record again, instead of those that changed, and remove rows of records that the "
         "mirror does not have: after tables were edited by hand",
     )
+    confirm_deletions: bool = Field(
+        default=False,
+        description="remove the rows though the mirror lost more than half of the records, or all, since the last run",
+    )
 
 
 @dg.multi_asset(
@@ -73,7 +77,13 @@ def analysts_tables(
     names = {key.to_user_string() for key in context.selected_asset_keys}
     tables = {table.name: table for table in ANALYSTS_TABLES}
     with rds.engine() as engine:
-        results = publish_tables(engine, names, full=config.full, run_id=context.run.run_id)
+        results = publish_tables(
+            engine,
+            names,
+            full=config.full,
+            confirm_deletions=config.confirm_deletions,
+            run_id=context.run.run_id,
+        )
         for name, result in results.items():
             context.log.info(f"{name}: {result}")
             table = tables[name]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     Integer,
     MetaData,
     Table,
@@ -40,6 +42,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    union,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -47,11 +50,11 @@ from sqlalchemy.dialects.postgresql import insert
 from aind_pipelines import records
 from aind_pipelines.clients.rds.errors import PublishRefused, translated
 from aind_pipelines.clients.rds.load import RowWriter, copy_rows
-from aind_pipelines.clients.rds.publish import publish
+from aind_pipelines.clients.rds.publish import publish, vacuum_where_much_was_replaced
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.normalise import NormalisedRecord, normalise
 from aind_pipelines.records.reading import Reader
-from aind_pipelines.tables import derivations, schema
+from aind_pipelines.tables import analysts, derivations, schema
 from aind_pipelines.tables.derivations import DERIVATIONS, Derivation
 from aind_pipelines.tables.derivations.subjects import subject_rows
 from aind_pipelines.tables.findings import FindingsPass
@@ -65,8 +68,12 @@ _RECORDS_AT_A_TIME = 50
 
 _LOCK = "aind_pipelines.tables"
 
-# How much may go is decided where records leave the mirror; here the tables follow the mirror.
+# How much may go is decided by records, see `_Merge.take`; the subjects follow them.
 _ANY_SHRINKING = 1.0
+
+_LARGEST_LOSS, _LOSS_FLOOR = 0.5, 20
+"""Share of the records that one pass may remove without a person's word, and how many whatever share they are. What
+leaves the mirror is guarded there, more strictly; this is for a mirror that was emptied by something else."""
 
 # What was derived of a content or by code that is no longer that of the record is derived again when it is asked for.
 _NOTE_DERIVED = text("""
@@ -82,6 +89,8 @@ ON CONFLICT (record_version, record_id) DO UPDATE SET
     END
 """)
 
+_IF_MEANT = "If the records are gone on purpose, run analysts_tables with confirm_deletions: true."
+
 _touched = Table(
     "tables_touched",
     MetaData(),
@@ -91,6 +100,16 @@ _touched = Table(
     Column("rows", ARRAY(Integer), comment="how many rows the record has in each table, in the order of the pass"),
     schema="pg_temp",
 )
+
+_gone = Table(
+    "tables_gone",
+    MetaData(),
+    Column("record_version", Text),
+    Column("record_id", Text),
+    schema="pg_temp",
+)
+"""Records that have rows and that the mirror has no more. They are looked up once: each statement of a pass would see
+another mirror where that changes meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +150,31 @@ def code_digest() -> str:
 
 
 def publish_tables(
-    engine: Engine, names: Collection[str] | None = None, *, full: bool = False, run_id: str | None = None
+    engine: Engine,
+    names: Collection[str] | None = None,
+    *,
+    full: bool = False,
+    confirm_deletions: bool = False,
+    run_id: str | None = None,
 ) -> dict[str, TableResult]:
     """Bring the analysts' tables up to date with the mirrored records.
 
-    A second pass at the same time waits for the first one.
+    Records that the mirror has no more leave every table, whichever were asked for. A second pass at the same time
+    waits for the first one.
 
     Args:
         engine: On a database with our schema.
         names: Tables to publish, of `DERIVATIONS`; all when not given.
         full: Derive every record again, and remove rows of records that the mirror does not have.
+        confirm_deletions: Whether a person confirmed that so many records are gone from the mirror, or all of them.
         run_id: Dagster run, if any.
 
     Returns:
-        What was done, by table.
+        What was done, by table that was asked for.
 
     Raises:
-        PublishRefused: The mirror is empty, and the tables are not.
+        PublishRefused: The mirror is empty, and the tables are not; or it lost more than half, and more than a few,
+            of the records that they were derived from. The tables are as they were.
         ServiceError: Postgres cannot be reached or refused; the tables are as they were.
         OSError: The temporary directory is full; the tables are as they were.
     """
@@ -161,17 +188,19 @@ def publish_tables(
         touched = stack.enter_context(Spool())
         with connection.begin():
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            _refuse_an_empty_mirror(connection)
+            if not confirm_deletions:
+                _refuse_an_empty_mirror(connection)
             count = _derive(connection, chosen, full, spools, touched, found)
         with connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             merge = _Merge(connection, chosen, full=full, run_id=run_id)
-            merge.take(touched, count)
+            merge.take(touched, count, confirmed=confirm_deletions)
             results = {
                 derivation.name: merge.table(index, spools[derivation.name]) for index, derivation in enumerate(chosen)
             }
             merge.note_findings(found)
             results = merge.finish(results)
+        merge.vacuum()
     for name, result in results.items():
         _log.info("run %s published %s: %s", run_id, name, result)
     return results
@@ -203,7 +232,7 @@ def _refuse_an_empty_mirror(connection: Connection) -> None:
     if empty and filled:
         raise PublishRefused(
             f"docdb.records is empty, public.data_assets has {filled:,} rows; the tables are left as they are. "
-            "Run docdb_records, and look at its log if it stays empty."
+            f"Run docdb_records, and look at its log if it stays empty. {_IF_MEANT}"
         )
 
 
@@ -276,14 +305,20 @@ class _Merge:
         self._run_id = run_id
         self._records = 0
         self._removed: list[str] = []
-        self._removed_rows: dict[str, int] = {}
+        # Rows written or removed, by table; and those of them that leave room behind.
+        self._changed: Counter[Table] = Counter()
+        self._replaced: Counter[Table] = Counter()
         self._findings = {
             derivation.name: FindingsPass(connection, schema.table_findings, scope=derivation.name, run_id=run_id)
             for derivation in chosen
         }
 
-    def take(self, touched: Spool, count: int) -> None:
-        """Note which records were derived, and remove the rows of those that the mirror has no more."""
+    def take(self, touched: Spool, count: int, *, confirmed: bool) -> None:
+        """Note which records were derived, and remove the rows of those that the mirror has no more.
+
+        Raises:
+            PublishRefused: That would be more of them than may go unless `confirmed`.
+        """
         self._records = count
         connection = self._connection
         _touched.create(connection)
@@ -292,35 +327,62 @@ class _Merge:
             writer = RowWriter.for_columns(list(_touched.columns), ("record_version", "record_id"))
             copy_rows(cursor, "pg_temp.tables_touched", writer, touched)
         connection.execute(text("ANALYZE pg_temp.tables_touched"))
+        gone = self._find_gone(confirmed=confirmed)
+        for derivation in DERIVATIONS if gone else ():
+            table, identity = derivation.table, derivation.id_column
+            deleted = connection.execute(delete(table).where(_is_gone(table, identity))).rowcount
+            self._note(table, deleted=deleted)
         known = schema.derived_records
-        gone = ~_in_mirror(known, "record_id")
-        removed = connection.scalar(select(func.count()).select_from(known).where(gone)) or 0
-        for derivation in DERIVATIONS if removed or self._full else ():
-            table = derivation.table
-            same = and_(
-                known.c.record_version == table.c.record_version, known.c.record_id == table.c[derivation.id_column]
-            )
-            stranger = ~_in_mirror(table, derivation.id_column)
-            condition = stranger if self._full else exists().where(same, gone)
-            self._removed_rows[derivation.name] = connection.execute(delete(table).where(condition)).rowcount
-        forgotten = delete(known).where(gone).returning(known.c.record_version, known.c.record_id)
-        self._removed = [f"{version}/{identity}" for version, identity in connection.execute(forgotten)]
+        forgotten = delete(known).where(_is_gone(known, "record_id"))
+        self._note(known, deleted=connection.execute(forgotten).rowcount)
+        identities = connection.execute(select(_gone.c.record_version, _gone.c.record_id))
+        self._removed = [f"{version}/{identity}" for version, identity in identities]
+        _gone.drop(connection)
+
+    def _find_gone(self, *, confirmed: bool) -> int:
+        """Note which records have rows and are in the mirror no more; returns how many these are."""
+        connection, known = self._connection, schema.derived_records
+        named = [select(known.c.record_version, known.c.record_id)]
+        if self._full:  # rows of unknown origin too
+            tables = [(derivation.table.c, derivation.id_column) for derivation in DERIVATIONS]
+            named += [select(columns.record_version, columns[identity]) for columns, identity in tables]
+        derived = (union(*named) if self._full else named[0]).subquery()
+        _gone.create(connection)
+        found = select(derived).where(~_in_mirror(derived, "record_id"))
+        connection.execute(insert(_gone).from_select(["record_version", "record_id"], found))
+        connection.execute(text("ANALYZE pg_temp.tables_gone"))
+        gone = self._rows_of(_gone)
+        if gone > _LOSS_FLOOR and not confirmed:
+            before = connection.scalar(select(func.count()).select_from(derived)) or 0
+            if gone > before * _LARGEST_LOSS:
+                raise PublishRefused(
+                    f"docdb.records no longer has {gone:,} of the {before:,} records that the analysts' tables were "
+                    "derived from, more than half of them; the tables are left as they are. Look at docdb.records and "
+                    f"the log of docdb_records, which brings back what DocDB has. {_IF_MEANT}"
+                )
+        return gone
+
+    def _note(self, table: Table, *, inserted: int = 0, updated: int = 0, deleted: int = 0) -> None:
+        self._changed[table] += inserted + updated + deleted
+        self._replaced[table] += updated + deleted
 
     def table(self, index: int, rows: Spool) -> TableResult:
         """Merge the rows of one table; those that its records no longer have are deleted."""
         derivation, connection = self._chosen[index], self._connection
-        deleted = self._removed_rows.get(derivation.name, 0)
+        table = derivation.table
+        deleted = self._changed[table]
         if not self._records:
             return TableResult(0, deleted=deleted)
-        merged = publish(connection, derivation.table, rows, key=derivation.key, delete_missing=False)
-        table, numbers = derivation.table, _touched.c.rows[index + 1]
+        merged = publish(connection, table, rows, key=derivation.key, delete_missing=False)
+        numbers = _touched.c.rows[index + 1]
         same = and_(
             table.c.record_version == _touched.c.record_version,
             table.c[derivation.id_column] == _touched.c.record_id,
         )
         surplus = table.c.position >= numbers if "position" in table.c else numbers == 0
-        deleted += connection.execute(delete(table).where(same, surplus)).rowcount
-        return TableResult(0, merged.inserted, merged.updated, deleted, self._records)
+        cut = connection.execute(delete(table).where(same, surplus)).rowcount
+        self._note(table, inserted=merged.inserted, updated=merged.updated, deleted=cut)
+        return TableResult(0, merged.inserted, merged.updated, deleted + cut, self._records)
 
     def note_findings(self, found: Spool) -> None:
         """Store what was odd about the records, and resolve what no longer is."""
@@ -337,33 +399,55 @@ class _Merge:
         looked_at = exists().where(key == table.c.key)
         started = min(findings.started for findings in self._findings.values())
         not_found_again = and_(table.c.scope.in_(held), table.c.last_seen < started, looked_at)
-        connection.execute(
+        resolved = connection.execute(
             update(table)
             .where(table.c.resolved_at.is_(None), or_(table.c.key == func.any(self._removed), not_found_again))
             .values(resolved_at=func.clock_timestamp())
         )
+        found_again = and_(table.c.scope.in_(held), table.c.last_seen >= started, table.c.first_seen < func.now())
+        again = connection.scalar(select(func.count()).select_from(table).where(found_again)) or 0
+        self._note(table, updated=resolved.rowcount + again)
 
     def finish(self, results: dict[str, TableResult]) -> dict[str, TableResult]:
         """Make what depends on all records, whichever tables were asked for, and note what was done."""
         connection = self._connection
         final = dict(results)
-        if "asset_lineage" in final or self._removed:
+        if "asset_lineage" in final or self._changed[schema.data_assets]:
             resolved = resolve_lineage(connection)
-        if "asset_lineage" in final:
-            lineage = final["asset_lineage"]
-            # New rows are resolved here too; they are new all the same.
-            final["asset_lineage"] = replace(lineage, updated=max(lineage.updated, resolved - lineage.inserted))
-        stated = final["subjects"].changed if "subjects" in final else self._removed_rows.get("subjects", 0)
-        if stated or ("subjects" in final and self._full):
+            self._note(analysts.asset_lineage, updated=resolved)
+            if "asset_lineage" in final:
+                lineage = final["asset_lineage"]
+                # New rows are resolved here too; they are new all the same.
+                final["asset_lineage"] = replace(lineage, updated=max(lineage.updated, resolved - lineage.inserted))
+        if self._changed[schema.subject_statements] or ("subjects" in final and self._full):
             made = self._subjects()
+            self._note(schema.subjects, inserted=made.inserted, updated=made.updated, deleted=made.deleted)
             final |= {"subjects": made} if "subjects" in final else {}
-        names = [derivation.name for derivation in self._chosen]
-        connection.execute(_NOTE_DERIVED, {"code": code_digest(), "names": names})
+        self._note_derived()
         for name, result in final.items():
-            counted = replace(result, rows=self._note_publication(name, result), findings=self._standing(name))
-            final[name] = counted
+            final[name] = replace(result, rows=self._note_publication(name, result), findings=self._standing(name))
+        for table in schema.ANALYSTS_TABLES:
+            if self._changed[table] and table.name not in final:
+                self._note_change(table)
         _touched.drop(connection)
         return final
+
+    def vacuum(self) -> None:
+        """After the transaction: make the room of rows that were replaced usable again, where these were many."""
+        for table, replaced in self._replaced.items():
+            if replaced:
+                with self._connection.begin():
+                    self._connection.execute(text("SET LOCAL statement_timeout = 0"))
+                    rows = self._rows_of(table)
+                vacuum_where_much_was_replaced(self._connection, table, replaced=replaced, rows=rows)
+
+    def _note_derived(self) -> None:
+        connection, known = self._connection, schema.derived_records
+        same = and_(known.c.record_version == _touched.c.record_version, known.c.record_id == _touched.c.record_id)
+        again = connection.scalar(select(func.count()).select_from(known.join(_touched, same))) or 0
+        names = [derivation.name for derivation in self._chosen]
+        connection.execute(_NOTE_DERIVED, {"code": code_digest(), "names": names})
+        self._note(known, updated=again)
 
     def _subjects(self) -> TableResult:
         statements = self._connection.execute(select(schema.subject_statements).execution_options(yield_per=1_000))
@@ -373,14 +457,14 @@ class _Merge:
         )
         return TableResult(0, made.inserted, made.updated, made.deleted, self._records)
 
+    def _rows_of(self, table: Table) -> int:
+        return self._connection.scalar(select(func.count()).select_from(table)) or 0
+
     def _note_publication(self, name: str, result: TableResult) -> int:
         """Note that the table is up to date; returns how many rows it has."""
         log = schema.publications
-        table = next(table for table in schema.ANALYSTS_TABLES if table.name == name)
-        known = self._connection.scalar(select(log.c.rows).where(log.c.table_name == name))
-        rows = known
-        if rows is None or result.changed or self._full:
-            rows = self._connection.scalar(select(func.count()).select_from(table)) or 0
+        # Counted each time: a number kept from the last time would hide that somebody else changed the table.
+        rows = self._rows_of(next(table for table in schema.ANALYSTS_TABLES if table.name == name))
         statement = insert(log).values(
             table_name=name,
             rows=rows,
@@ -402,6 +486,15 @@ class _Merge:
         )
         return rows
 
+    def _note_change(self, table: Table) -> None:
+        """Note that a table that was not asked for changed: it lost rows, and is no more up to date than before."""
+        log = schema.publications
+        self._connection.execute(
+            update(log)
+            .where(log.c.table_name == table.name)
+            .values(rows=self._rows_of(table), changed_at=func.now(), run_id=self._run_id)
+        )
+
     def _standing(self, name: str) -> dict[str, int]:
         table = schema.table_findings
         counts = (
@@ -412,6 +505,10 @@ class _Merge:
         return {row.code: row.standing for row in self._connection.execute(counts)}
 
 
-def _in_mirror(table: Table, id_column: str) -> ColumnElement[bool]:
+def _in_mirror(rows: FromClause, id_column: str) -> ColumnElement[bool]:
     mirror = schema.docdb_records.c
-    return exists().where(mirror.record_version == table.c.record_version, mirror.id == table.c[id_column])
+    return exists().where(mirror.record_version == rows.c.record_version, mirror.id == rows.c[id_column])
+
+
+def _is_gone(rows: FromClause, id_column: str) -> ColumnElement[bool]:
+    return exists().where(_gone.c.record_version == rows.c.record_version, _gone.c.record_id == rows.c[id_column])

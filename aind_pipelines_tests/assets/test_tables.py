@@ -88,6 +88,18 @@ def test_a_run_of_some_tables_makes_those_alone_and_a_full_one_derives_all_again
     )
 
 
+def test_a_run_without_most_of_the_records_fails_until_a_person_confirms(mirror: House) -> None:
+    mirror.run(["data_assets"], checks=False)
+    with mirror.engine.begin() as connection:
+        connection.execute(schema.docdb_records.delete())
+    result = mirror.run(["data_assets"], checks=False, raise_on_error=False)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "run analysts_tables with confirm_deletions: true" in str(failure.step_failure_data.error)
+    confirmed = {"ops": {"analysts_tables": {"config": {"confirm_deletions": True}}}}
+    made = _metadata(mirror.run(["data_assets"], checks=False, run_config=confirmed))
+    assert made["data_assets"]["dagster/row_count"] == 0
+
+
 def test_a_run_on_an_old_schema_fails_and_names_the_command(mirror: House) -> None:
     with mirror.engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0003'"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, select, text, update
+from sqlalchemy import Engine, create_engine, event, insert, select, text, update
 
 from aind_pipelines.clients.rds import PublishRefused
 from aind_pipelines.clients.rds.encode import cell_for
@@ -81,7 +81,7 @@ def test_publishing_again_changes_nothing_and_follows_the_mirror(engine: Engine)
     assert _content(engine) == before
     records[0] = records[0] | {"location": "s3://elsewhere/asset", "processing": None}
     _mirror(engine, records[:10])
-    results = publish_tables(engine)
+    results = publish_tables(engine, confirm_deletions=True)
     assert {result.records for result in results.values()} == {1}
     assets, processes = results["data_assets"], results["processing"]
     assert (assets.updated, assets.inserted, assets.deleted, assets.rows) == (1, 0, 30, 10)
@@ -129,6 +129,56 @@ def test_a_record_that_is_gone_leaves_every_table_whichever_was_published(engine
     assert partly["data_assets"] == _expected(RECORDS[1:], "data_assets")
 
 
+def _status(engine: Engine) -> dict[str, Any]:
+    with engine.connect() as connection:
+        return {row.table_name: row for row in connection.execute(text("SELECT * FROM public.table_status"))}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_status_of_every_table_that_changed_is_told_whichever_was_published(engine: Engine, full: bool) -> None:
+    raw = "ecephys_700001_2025-01-01_10-00-00"
+    sorted_ = _named("s", f"{raw}_sorted_2025-01-02_10-00-00", data_level="derived", input_data_name=raw)
+    records = [SHAPES["v1 derived"] | {"_id": f"id {number}"} for number in range(10)]
+    _mirror(engine, [sorted_, _named("r", raw), *records])
+    publish_tables(engine, run_id="all")
+    first = _status(engine)
+    _mirror(engine, [sorted_, *records[3:]])
+    results = publish_tables(engine, ["funding"], full=full, run_id="some")
+    now, content = _status(engine), _content(engine)
+    assert set(results) == {"funding"}
+    assert {name: row.rows for name, row in now.items()} == {name: len(rows) for name, rows in content.items()}
+    for name, row in now.items():
+        changed = content[name] != [] and name != "quality_control"
+        assert (row.run_id == "some") == (changed or name == "funding"), name
+        assert (row.changed_at != first[name].changed_at) == changed, name
+        # Records that changed too may still wait to be derived for the tables that were not asked for.
+        assert (row.published_at != first[name].published_at) == (name == "funding"), name
+    assert len(content["data_assets"]) == 8
+
+
+def test_the_lineage_of_a_source_that_is_gone_is_a_change_of_that_table(engine: Engine) -> None:
+    raw = "ecephys_700001_2025-01-01_10-00-00"
+    sorted_ = _named("s", f"{raw}_sorted_2025-01-02_10-00-00", data_level="derived", input_data_name=raw)
+    _mirror(engine, [sorted_, _named("r", raw)])
+    publish_tables(engine, run_id="all")
+    _mirror(engine, [sorted_])
+    publish_tables(engine, ["funding"], run_id="some")
+    assert _status(engine)["asset_lineage"].run_id == "some"
+    assert _status(engine)["processing"].run_id == "all"
+
+
+def test_the_rows_are_counted_whatever_was_noted_before(engine: Engine) -> None:
+    _mirror(engine, RECORDS)
+    publish_tables(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tables.publications SET rows = 944"))
+        connection.execute(text("DELETE FROM public.processing"))
+    results = publish_tables(engine)
+    expected = {name: len(rows) for name, rows in _content(engine).items()}
+    assert {name: result.rows for name, result in results.items()} == expected
+    assert {name: row.rows for name, row in _status(engine).items()} == expected
+
+
 def test_new_code_derives_everything_again_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     _mirror(engine, RECORDS)
     publish_tables(engine)
@@ -157,6 +207,45 @@ def test_an_empty_mirror_empties_no_table(engine: Engine) -> None:
     with pytest.raises(PublishRefused, match=r"docdb\.records is empty, public\.data_assets has 1 rows"):
         publish_tables(engine)
     assert len(_rows(engine, data_assets)) == len(_rows(engine, subjects)) == 1
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_mirror_without_most_of_its_records_empties_no_table(engine: Engine, full: bool) -> None:
+    records = [SHAPES["v1 raw"] | {"_id": f"id {number}"} for number in range(60)]
+    _mirror(engine, records)
+    publish_tables(engine)
+    before, status = _content(engine), _status(engine)
+    _mirror(engine, [records[0] | {"name": "other"}, *records[1:29]])
+    said = (
+        r"docdb\.records no longer has 31 of the 60 records .* more than half .* docdb_records.* "
+        r"run analysts_tables with confirm_deletions: true"
+    )
+    for names in (None, ["funding"]):
+        with pytest.raises(PublishRefused, match=said):
+            publish_tables(engine, names, full=full)
+    assert (_content(engine), _status(engine)) == (before, status)
+    assert publish_tables(engine, ["funding"], full=full, confirm_deletions=True)["funding"].deleted == 0
+    assert len(_rows(engine, data_assets)) == 29
+    _mirror(engine, [])
+    assert publish_tables(engine, full=full, confirm_deletions=True)["data_assets"].rows == 0
+
+
+def test_half_of_the_records_may_go_and_so_may_most_of_a_few(engine: Engine) -> None:
+    records = [SHAPES["v1 raw"] | {"_id": f"id {number}"} for number in range(42)]
+    for left in (42, 21, 1):
+        _mirror(engine, records[:left])
+        assert publish_tables(engine)["data_assets"].rows == left
+
+
+def test_a_full_pass_counts_rows_that_it_does_not_know_the_origin_of(engine: Engine) -> None:
+    records = [SHAPES["v1 raw"] | {"_id": f"id {number}"} for number in range(30)]
+    _mirror(engine, records)
+    publish_tables(engine)
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE tables.derived_records"))
+    _mirror(engine, records[:3])
+    with pytest.raises(PublishRefused, match="27 of the 30"):
+        publish_tables(engine, full=True)
 
 
 def test_an_empty_mirror_and_empty_tables_agree(engine: Engine) -> None:
@@ -327,3 +416,41 @@ def test_what_shapes_say_can_be_stored() -> None:
             for row in derived(record, name):
                 for column, value in row.items():
                     cells[column](value)
+
+
+@pytest.mark.slow
+def test_publishing_again_and_again_takes_no_more_room(engine: Engine) -> None:
+    records = [SHAPES["v1 derived"] | {"_id": f"id {number}"} for number in range(80)]
+    odd = {"rig": {"rig_id": "r", "modification_date": "spring"}}
+    room = text("SELECT pg_table_size(CAST(:name AS regclass))")
+    names = [derivation.table.fullname for derivation in BY_NAME.values()]
+    names += ["public.subjects", "tables.derived_records", "tables.findings"]
+    sizes: list[dict[str, int]] = []
+    for number in range(26):
+        changed = json.loads(json.dumps([record | odd | {"name": f"name {number}"} for record in records]))
+        for record in changed:
+            record["subject"]["genotype"] = f"genotype {number}"
+            for process in record["processing"]["processing_pipeline"]["data_processes"]:
+                process["software_version"] = f"version {number}"
+        _mirror(engine, changed)
+        publish_tables(engine)
+        with engine.connect() as connection:
+            sizes.append({name: connection.scalar(room, {"name": name}) or 0 for name in names})
+    assert {name: (early, sizes[-1][name]) for name, early in sizes[5].items() if sizes[-1][name] > early * 1.5} == {}
+
+
+def test_who_does_not_own_the_tables_publishes_all_the_same(engine: Engine) -> None:
+    records = [SHAPES["v1 raw"] | {"_id": f"id {number}"} for number in range(80)]
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE publisher LOGIN PASSWORD 'publisher' IN ROLE pg_read_all_data"))
+        connection.execute(text("GRANT pg_write_all_data TO publisher"))
+    publisher = create_engine(engine.url.set(username="publisher", password="publisher"))
+    try:
+        for number in range(2):
+            _mirror(engine, [record | {"name": f"name {number}"} for record in records])
+            result = publish_tables(publisher)["data_assets"]
+        assert (result.updated, result.rows) == (80, 80)
+    finally:
+        publisher.dispose()
+        with engine.begin() as connection:
+            connection.execute(text("DROP OWNED BY publisher; DROP ROLE publisher"))

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql
 
 from aind_pipelines.clients.rds.errors import PublishRefused, RdsError, SchemaMismatch, translated
 from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
-from aind_pipelines.clients.rds.names import listed, quoted
+from aind_pipelines.clients.rds.names import listed, qualified, quoted
 from aind_pipelines.clients.rds.sources import Rows, source_of
 from aind_pipelines.clients.rds.targets import Target, look_up
 
@@ -228,7 +228,7 @@ def _in_two_transactions(
         with connection.begin(), _cursor(connection) as cursor:
             _drop(cursor)
         if result.updated + result.deleted > _VACUUM_BASE + _VACUUM_SHARE * result.rows:
-            _vacuum(connection, job.target)
+            _vacuum(connection, job.target.name)
     except BaseException:
         # The temporary tables end with the session; ending it is the one clean-up that cannot fail.
         connection.invalidate()
@@ -273,7 +273,7 @@ def _own_transaction(cursor: Cursor) -> None:
     )
 
 
-def _vacuum(connection: Connection, target: Target) -> None:
+def _vacuum(connection: Connection, target: str) -> None:
     """Make the room of the rows that were replaced usable again, for a loop would outrun the server's own vacuum.
 
     Without TRUNCATE no reader waits. Who does not own the table gets a notice instead, and the server does it later.
@@ -285,7 +285,7 @@ def _vacuum(connection: Connection, target: Target) -> None:
             cursor.execute("SELECT current_setting('statement_timeout')")
             limit = cursor.fetchone()
             cursor.execute("SET statement_timeout = 0")
-            cursor.execute(f"VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {target.name}")
+            cursor.execute(f"VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {target}")
             cursor.execute("SELECT set_config('statement_timeout', %s, false)", limit)
         finally:
             if not driver.closed:
@@ -624,3 +624,23 @@ class _Merge:
     def _put(self, columns: list[str], query: str) -> None:
         # What the rows say of an identity column holds, also where the server alone would number them.
         self.cursor.execute(f"INSERT INTO {self.target.name} ({listed(columns)}) OVERRIDING SYSTEM VALUE {query}")
+
+
+def vacuum_where_much_was_replaced(connection: Connection, table: Table, *, replaced: int, rows: int) -> bool:
+    """What `publish` does after it committed, for whoever published inside of a transaction of their own.
+
+    Args:
+        connection: In no transaction, after the one that replaced the rows has committed.
+        table: The table that was published.
+        replaced: How many of its rows were updated or deleted.
+        rows: How many rows it has now.
+
+    Returns:
+        Whether that was a fifth or more of the table, so that a vacuum was asked for. Who does not own the table
+        leaves it to the server.
+    """
+    due = replaced > _VACUUM_BASE + _VACUUM_SHARE * rows
+    if due:
+        with translated(f"vacuuming {table.fullname}"):
+            _vacuum(connection, qualified(table.name, table.schema))
+    return due
