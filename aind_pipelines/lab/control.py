@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aind_pipelines.lab import environment
-from aind_pipelines.lab.home import HOST, OPTIONS, HomeInUse, LabError, LabHome
+from aind_pipelines.lab.home import HOST, OPTIONS, DocDB, HomeInUse, LabError, LabHome, Postgres
 from aind_pipelines.lab.processes import Recorded, tail
 from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
 
@@ -97,7 +97,7 @@ def _ask(home: LabHome, command: str, service: str | None = None, limit: float =
 
     Raises:
         NotUp: Nobody answers.
-        LabError: The supervisor says no.
+        LabError: The supervisor says no, or the home may not be looked into.
     """
     try:
         control = json.loads(home.state_file.read_text(encoding="utf-8"))["control"]
@@ -106,6 +106,8 @@ def _ask(home: LabHome, command: str, service: str | None = None, limit: float =
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("r", encoding="utf-8") as lines:
                 answer: dict[str, Any] = json.loads(lines.readline())
+    except PermissionError as error:
+        raise home.explanation(error) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotUp(
             f"The lab in {home.root} is not up ({error.__class__.__name__}). "
@@ -177,8 +179,13 @@ def ensure_up(
         Whether it was started here.
 
     Raises:
-        LabError: It did not come up, and is stopped again; or it is up with other external services.
+        LabError: It did not come up, and is stopped again; it is up with other external services; or a connection
+            string is malformed.
     """
+    if docdb_uri:
+        DocDB.from_uri(docdb_uri)
+    if postgres_url:
+        Postgres.from_url(postgres_url)
     tell = on_progress or (lambda _: None)
     deadline = time.monotonic() + _START_LIMIT
     options = {"docdb_uri": docdb_uri, "postgres_url": postgres_url, "user": _this_process() if while_used else None}
@@ -406,8 +413,9 @@ def stop(home: LabHome) -> bool:
     Raises:
         LabError: Something lives on.
     """
-    if not home.lock_file.exists():
-        return False
+    with home.explained():
+        if not home.lock_file.exists():
+            return False
     owner, children = recorded_children(home)
     living = [process for process in (owner, *children) if process is not None and process.alive]
     try:

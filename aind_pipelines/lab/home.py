@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from aind_pipelines.clients.errors import ServiceError
 
@@ -80,6 +80,40 @@ class HomeInUse(HomeError):
     """Another supervisor holds the home's lock."""
 
 
+def _split(url: str, option: str) -> SplitResult:
+    """The parts of a connection string; what is refused here may hold a password, and is not repeated."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise HomeError(
+            f"{option} cannot be read: in brackets there is an IPv6 address, such as [::1], and nothing else. "
+            "In a user's name or password, write them as %5B and %5D."
+        ) from None
+
+
+def _host(parts: SplitResult, option: str) -> str:
+    """The host; empty when none is named."""
+    host = parts.hostname or ""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise HomeError(
+            f"{option} names a host that cannot be: between its dots a name has 1 to 63 characters."
+        ) from None
+    return host
+
+
+def _port(parts: SplitResult, default: int, option: str) -> int:
+    _, _, text = parts.netloc.rpartition("@")[2].rpartition("]")[2].partition(":")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()):
+        raise HomeError(f"The port in {option} is not a number.")
+    if len(text) > 5 or not 1 <= int(text) <= 65535:
+        raise HomeError(f"The port in {option} is not between 1 and 65535.")
+    return int(text)
+
+
 @dataclass(frozen=True, repr=False)
 class Postgres:
     """How to log in to one Postgres server.
@@ -107,22 +141,20 @@ class Postgres:
         Raises:
             HomeError: The URL is of another form.
         """
-        parts = urlsplit(url)
-        try:
-            port = parts.port or 5432
-        except ValueError:
-            raise HomeError("The Postgres URL's port is not a number.") from None
+        option = OPTIONS["postgres"]
+        parts = _split(url, option)
+        port, host = _port(parts, 5432, option), _host(parts, option)
         database = unquote(parts.path.lstrip("/"))
         if parts.scheme.partition("+")[0] not in {"postgresql", "postgres"} or not (
-            parts.hostname and parts.username and database
+            host and parts.username and database
         ):
-            raise HomeError("A Postgres URL looks like postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+            raise HomeError(f"{option} looks like postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
         options = tuple(parse_qsl(parts.query))
         if unknown := sorted({name for name, _ in options} - set(_SSL_OPTIONS)):
             raise HomeError(
-                f"The Postgres URL's option {unknown[0]!r} is not supported here; {', '.join(_SSL_OPTIONS)} are."
+                f"The option {unknown[0]!r} in {option} is not supported here; {', '.join(_SSL_OPTIONS)} are."
             )
-        return cls(parts.hostname, port, unquote(parts.username), unquote(parts.password or ""), database, options)
+        return cls(host, port, unquote(parts.username), unquote(parts.password or ""), database, options)
 
     def url(self, driver: str = "postgresql+psycopg", database: str | None = None) -> str:
         """The SQLAlchemy URL, password included, of `database` (default: the analysts')."""
@@ -161,10 +193,11 @@ class DocDB:
         Raises:
             HomeError: The URI is of another form; ``mongodb+srv`` cannot be tunnelled, so it is refused.
         """
+        option = OPTIONS["docdb"]
         scheme, _, rest = uri.partition("://")
         if scheme != "mongodb" or not rest:
             raise HomeError(
-                "A DocDB URI looks like mongodb://USER:PASSWORD@HOST:PORT/?OPTIONS "
+                f"{option} looks like mongodb://USER:PASSWORD@HOST:PORT/?OPTIONS "
                 "(mongodb+srv:// does not name its hosts, which the bastion must know)."
             )
         authority = rest.partition("/")[0].partition("?")[0]
@@ -172,14 +205,11 @@ class DocDB:
         username, _, password = login.partition(":")
         hosts = []
         for member in members.split(","):
-            parts = urlsplit(f"//{member}")
-            try:
-                port = parts.port or 27017
-            except ValueError:
-                raise HomeError(f"The DocDB URI's port in {member!r} is not a number.") from None
-            if not parts.hostname:
-                raise HomeError("The DocDB URI names no host.")
-            hosts.append((parts.hostname, port))
+            parts = _split(f"//{member}", option)
+            port, host = _port(parts, 27017, option), _host(parts, option)
+            if not host:
+                raise HomeError(f"{option} names no host.")
+            hosts.append((host, port))
         return cls(tuple(hosts), unquote(username) if username else None, unquote(password) if password else None, uri)
 
 
@@ -259,7 +289,10 @@ class LabHome:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).expanduser().resolve()
+        try:
+            self.root = Path(root).expanduser().resolve()
+        except RuntimeError as error:  # a link that leads to itself, or ~ of a user who is not there
+            raise HomeError(f"{root} cannot be used: {error}. Choose another --home.") from None
         self._content: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -329,8 +362,13 @@ class LabHome:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a lab here."""
-        return self.file.is_file()
+        """Whether there is a lab here.
+
+        Raises:
+            HomeError: That cannot be told, since a folder above may not be passed.
+        """
+        with self.explained():
+            return self.file.is_file()
 
     def _read(self) -> dict[str, Any]:
         if self._content is None:
@@ -340,7 +378,9 @@ class LabHome:
                 raise HomeError(
                     f"There is no lab in {self.root}. Start one: aind-pipelines lab up --home {self.root}"
                 ) from None
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                raise self.explanation(error) from None
+            except ValueError as error:
                 raise HomeError(f"{self.file} cannot be read: {error}. Stop the lab and remove {self.root}.") from None
             if not isinstance(content, dict) or content.get("format") != _FORMAT:
                 raise HomeError(
@@ -407,7 +447,7 @@ class LabHome:
             "secrets": _new_secrets() | content["secrets"],
             "external": external,
         }
-        with self._explained():
+        with self.explained():
             for folder in (
                 self.seed_dir,
                 self.archives_dir,
@@ -431,9 +471,9 @@ class LabHome:
         Raises:
             HomeError: It cannot be used; the message says why and what to do.
         """
-        if self.root.exists() and not self.root.is_dir():
-            raise HomeError(f"{self.root} is not a folder. Choose another --home.")
-        with self._explained():
+        with self.explained():
+            if self.root.exists() and not self.root.is_dir():
+                raise HomeError(f"{self.root} is not a folder. Choose another --home.")
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             entries = {entry.name for entry in self.root.iterdir() if not entry.name.startswith(".")}
         if entries and not self.exists and not entries <= _KNOWN_ENTRIES:
@@ -441,7 +481,7 @@ class LabHome:
                 f"{self.root} holds other things ({sorted(entries - _KNOWN_ENTRIES)[0]!r}) and no lab. "
                 "Choose a new or empty folder as --home."
             )
-        with self._explained():
+        with self.explained():
             if (owner := self.root.stat().st_uid) != os.geteuid():
                 raise HomeError(
                     f"{self.root} belongs to another user (id {owner}). Run as that user, or choose another --home."
@@ -461,21 +501,30 @@ class LabHome:
             )
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Do something in the home.
+
+        Raises:
+            HomeError: The system refused, as an `OSError`; the message says why and what to do.
+        """
         try:
             yield
         except OSError as error:
-            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                raise HomeError(
-                    f"{self.root} is not writable ({error.strerror}). Choose a --home that you may write to."
-                ) from None
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise HomeError(
-                    f"The disk of {self.root} is full. Make room, or choose a --home on another disk."
-                ) from None
-            if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-                raise HomeError(f"{error.filename or self.root} is not a folder. Choose another --home.") from None
-            raise HomeError(f"{self.root} cannot be used: {error}.") from error
+            raise self.explanation(error) from error
+
+    def explanation(self, error: OSError) -> HomeError:
+        """What the system's refusal of a step in the home means for a person."""
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            return HomeError(f"{self.root} is not writable ({error.strerror}). Choose a --home that you may write to.")
+        if error.errno == errno.EDQUOT:
+            return HomeError(
+                f"Your quota on the disk of {self.root} is used up. Make room, or choose a --home on another disk."
+            )
+        if error.errno == errno.ENOSPC:
+            return HomeError(f"The disk of {self.root} is full. Make room, or choose a --home on another disk.")
+        if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+            return HomeError(f"{error.filename or self.root} is not a folder. Choose another --home.")
+        return HomeError(f"{self.root} cannot be used: {error}. Choose another --home.")
 
     def lock(self, wait: float = 0.0) -> int:
         """Take the home for one supervisor.
@@ -493,7 +542,7 @@ class LabHome:
             HomeInUse: Another process holds it.
             HomeError: The folder cannot be used.
         """
-        with self._explained():
+        with self.explained():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + wait

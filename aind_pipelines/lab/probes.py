@@ -37,6 +37,8 @@ async def _connection(host: str, port: int) -> AsyncIterator[tuple[asyncio.Strea
         raise NotReady("refuses connections") from None
     except OSError as error:
         raise NotReady(error.strerror or str(error)) from None
+    except UnicodeError:
+        raise NotReady(f"{host!r} is no name of a host") from None
 
 
 def tcp(host: str, port: int) -> Probe:

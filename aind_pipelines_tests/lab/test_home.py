@@ -113,6 +113,41 @@ def test_a_home_without_write_permission_is_refused(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
+def test_a_home_below_a_folder_that_may_not_be_passed_is_refused_by_every_command(tmp_path: Path) -> None:
+    program = (
+        "import encodings.ascii, os, sys\n"
+        "from aind_pipelines.lab import control\n"
+        "from aind_pipelines.lab.home import HomeError, LabHome\n"
+        "if os.geteuid() == 0:\n"  # root may pass every folder
+        "    os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "home = LabHome(sys.argv[1])\n"
+        "for step in (home.check, lambda: home.exists, lambda: home.ports, lambda: control.ensure_up(home),\n"
+        "             lambda: control.status(home), lambda: control.is_up(home), lambda: control.stop(home),\n"
+        "             lambda: control.hold(home, 'docdb')):\n"
+        "    try:\n"
+        "        step()\n"
+        "    except HomeError as error:\n"
+        "        print(error.message)\n"
+    )
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, closed / "below" / "lab"], capture_output=True, text=True, check=False
+        )
+    finally:
+        closed.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    refusal = f"{closed / 'below' / 'lab'} is not writable (Permission denied). Choose a --home that you may write to."
+    assert done.stdout.splitlines() == [refusal] * 8
+
+
+def test_a_link_that_leads_to_itself_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(HomeError, match="--home"):
+        LabHome(tmp_path / "link").check()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_home_of_another_user_is_refused_even_to_root(home: LabHome) -> None:
     os.chown(home.root, 65534, 65534)
@@ -214,7 +249,12 @@ def test_external_services_are_what_the_environment_says(home: LabHome) -> None:
         "postgresql://h/d",
         "postgresql://u@h",
         "postgresql://u:p@h:port/d",
+        "postgresql://u:p@h:0/d",
+        "postgresql://u:p@h:99999/d",
         "postgresql://u:p@h/d?options=-c",
+        "postgresql://u:p@[::1/d",
+        "postgresql://u:p@h..x/d",
+        "postgresql://u:p@" + "h" * 300 + "/d",
         "",
     ],
 )
@@ -222,13 +262,38 @@ def test_a_malformed_postgres_url_is_refused_without_repeating_it(url: str) -> N
     with pytest.raises(HomeError) as refusal:
         Postgres.from_url(url)
     assert "u:p@" not in str(refusal.value)
+    assert "--postgres-url" in str(refusal.value)
 
 
-@pytest.mark.parametrize("uri", ["mongodb+srv://u:p@h/", "http://h", "mongodb://u:p@/", "mongodb://u:p@h:x/"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb+srv://u:p@h/",
+        "http://h",
+        "mongodb://u:p@/",
+        "mongodb://u:p@h:x/",
+        "mongodb://u:p@h:0/",
+        "mongodb://u:p@h:70000/",
+        "mongodb://u:p@[::1",
+        "mongodb://u:p@h,h..x/",
+    ],
+)
 def test_a_malformed_docdb_uri_is_refused_without_repeating_it(uri: str) -> None:
     with pytest.raises(HomeError) as refusal:
         DocDB.from_uri(uri)
     assert "u:p@" not in str(refusal.value)
+    assert "--docdb-uri" in str(refusal.value)
+
+
+def test_a_part_of_a_password_that_looks_like_a_port_is_not_repeated() -> None:
+    with pytest.raises(HomeError, match="not a number") as refusal:
+        DocDB.from_uri("mongodb://user:hid/den@h:27017/")
+    assert "hid" not in str(refusal.value)
+
+
+def test_the_range_of_a_port_is_told() -> None:
+    with pytest.raises(HomeError, match="not between 1 and 65535"):
+        Postgres.from_url("postgresql://u:p@h:99999/d")
 
 
 def test_every_member_of_a_docdb_cluster_is_known() -> None:

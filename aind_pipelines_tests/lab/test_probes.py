@@ -103,6 +103,11 @@ def test_a_closed_port_is_not_ready(make: Callable[[int], Probe]) -> None:
             asyncio.run(make(other.getsockname()[1])())  # type: ignore[arg-type]
 
 
+def test_a_host_that_cannot_be_is_not_ready() -> None:
+    with pytest.raises(NotReady, match="no name of a host"):
+        asyncio.run(probes.tcp("h..x", 5432)())  # type: ignore[arg-type]
+
+
 def test_a_silent_service_is_not_ready_after_two_seconds() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
