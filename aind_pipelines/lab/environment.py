@@ -8,9 +8,11 @@ Dagster processes on it.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import site
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -20,24 +22,22 @@ from aind_pipelines.lab.home import HOST, LabHome
 
 _PASSES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "CI"})
 _OVERRIDING = (
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-    "AWS_PARAM_STORE_NAME",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_ROLE_ARN",
-    "OS_CAPSULE_ID",
-    "PGHOSTADDR",
-    "PGOPTIONS",
-    "PGPASSFILE",
-    "PGSERVICE",
-    "PGSERVICEFILE",
-    "PGSSLMODE",
-    "PGSSLROOTCERT",
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ACCOUNT_ID"),
+    *("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL_STS"),
+    *("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_CA_BUNDLE"),
+    # https://www.postgresql.org/docs/18/libpq-envars.html, without what only changes how answers look.
+    *("PGHOSTADDR", "PGPASSFILE", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGSERVICE", "PGSERVICEFILE", "PGOPTIONS"),
+    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLCOMPRESSION", "PGSSLCERT", "PGSSLKEY", "PGSSLCERTMODE"),
+    *("PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI", "PGREQUIREPEER", "PGSSLMINPROTOCOLVERSION"),
+    *("PGSSLMAXPROTOCOLVERSION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGGSSLIB", "PGGSSDELEGATION"),
+    *("PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION"),
 )
-"""Names that, left over in a shell, would win over what the lab sets."""
+"""Names that, left over in a shell, would win over what the lab sets, or keep it from being reached."""
+
+_ENDPOINT = re.compile(r"AWS_ENDPOINT_URL_[A-Z0-9_]+")
+"""One AWS service's address, which wins over the lab's ``AWS_ENDPOINT_URL``; there is a name for each service."""
 
 
 def _checkout() -> str | None:
@@ -80,8 +80,11 @@ def enter(home: LabHome) -> None:
     """Replace this process's environment by the lab's, for commands that work on the lab in their own process.
 
     Before there is a lab in `home`, only what was the caller's goes; `control.ensure_up` then brings the rest. What
-    is imported from here on does not come from the caller's ``PYTHONPATH`` either.
+    is imported from here on does not come from the caller's ``PYTHONPATH`` either, and ``PYTHONWARNINGS`` of the
+    caller's does not make an error of a warning in somebody else's library.
     """
+    if os.environ.get("PYTHONWARNINGS"):
+        _default_warnings()
     environment = isolated(home) if home.exists else inherited() | home.places()
     theirs = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
     theirs -= {Path(folder) for folder in (_checkout(),) if folder}
@@ -90,15 +93,37 @@ def enter(home: LabHome) -> None:
     os.environ.update(environment)
 
 
+def _default_warnings() -> None:
+    """Filter warnings as a Python does that nobody told anything, here and in the Pythons that this one starts."""
+    sys.warnoptions.clear()  # multiprocessing passes these on
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+    warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
+
+
 def entered(home: LabHome) -> bool:
     """Whether this process lives in the environment of the lab in `home`."""
     return os.environ.get("AIND_PIPELINES_CONFIG") == str(home.config_file)
 
 
-def exports(home: LabHome) -> str:
+def _to_unset(environment: Mapping[str, str], caller: Mapping[str, str]) -> list[str]:
+    """Names that a shell must not have beside the lab's `environment`; of endpoints, those that `caller` has too."""
+    from aind_pipelines.settings import Settings, setting_names
+
+    settings = (name for field in Settings.model_fields for name in setting_names(field))
+    endpoints = (name for name in sorted(caller) if _ENDPOINT.fullmatch(name))
+    return [name for name in dict.fromkeys([*_OVERRIDING, *settings, *endpoints]) if name not in environment]
+
+
+def exports(home: LabHome, caller: Mapping[str, str] | None = None) -> str:
     """Shell text that points psql, MongoDB clients, the AWS command line and Dagster of that shell at the lab.
 
     ``HOME`` is left alone: the shell stays the person's own.
+
+    Args:
+        home: A lab's home that was initialised.
+        caller: The shell's environment; default: this process's.
     """
     environment = home.environment()
     del environment["HOME"]
@@ -114,7 +139,7 @@ def exports(home: LabHome) -> str:
     lines = [
         f"# The lab in {home.root}. Use it in this shell:",
         f'#   eval "$(aind-pipelines lab env --home {shlex.quote(str(home.root))})"',
-        "unset " + " ".join(name for name in _OVERRIDING if name not in environment),
+        "unset " + " ".join(_to_unset(environment, os.environ if caller is None else caller)),
         *(f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())),
         "",
         "# neurobank's own command line:",

@@ -24,12 +24,23 @@ HOSTILE = {
     "AWS_PROFILE": "production",
     "AWS_SESSION_TOKEN": "theirs",
     "AWS_ENDPOINT_URL_S3": "https://s3.invalid",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://secrets.invalid",
+    "AWS_ENDPOINT_URL_SOME_SERVICE_OF_TOMORROW": "https://tomorrow.invalid",
+    "AWS_CA_BUNDLE": "/nowhere",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGSSLNEGOTIATION": "direct",
+    "PGREQUIREAUTH": "none",
     "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere",
     "CO_TOKEN": "cop_theirs",
     "DOC_DB_HOST": "production.invalid",
     "RDS_PASSWORD": "theirs",
     "PYTHONPATH": "/nowhere",
     "PYTHONSTARTUP": "/nowhere.py",
+    "PYTHONASYNCIODEBUG": "1",
+    "PYTHONDEVMODE": "1",
+    "PYTHONTRACEMALLOC": "5",
+    "PYTHONWARNINGS": "error",
     "LD_PRELOAD": "",
     "NETRC": "/nowhere",
     "XDG_CONFIG_HOME": "/nowhere",
@@ -46,7 +57,8 @@ def home(tmp_path: Path) -> LabHome:
 
 
 def test_nothing_hostile_of_the_callers_passes(home: LabHome) -> None:
-    seen = environment.isolated(home, HOSTILE | HARMLESS)
+    seen = environment.isolated(home, HOSTILE | HARMLESS | {"PYTHONINSPECT": "1"})
+    assert "PYTHONINSPECT" not in seen
     assert not {name: value for name, value in HOSTILE.items() if seen.get(name) == value}
     # A Code Ocean token is found by its value, under any name.
     assert [value for value in seen.values() if value.startswith("cop_")] == [home.secrets["code_ocean_token"]]
@@ -109,7 +121,9 @@ def test_what_is_imported_after_entering_does_not_come_from_the_callers_path(hom
 
 
 def test_a_shell_that_evaluates_the_exports_has_the_labs_values_and_keeps_its_home(home: LabHome) -> None:
-    script = environment.exports(home) + 'exec "$0" -c "import json, os; print(json.dumps(dict(os.environ)))"\n'
+    script = (
+        environment.exports(home, HOSTILE) + 'exec "$0" -c "import json, os; print(json.dumps(dict(os.environ)))"\n'
+    )
     done = subprocess.run(
         ["sh", "-euc", script, sys.executable],
         env=HOSTILE | HARMLESS | {"HOME": "/home/person"},
@@ -120,7 +134,37 @@ def test_a_shell_that_evaluates_the_exports_has_the_labs_values_and_keeps_its_ho
     seen = json.loads(done.stdout)
     expected = home.environment() | {"HOME": "/home/person"}
     assert {name: seen.get(name) for name in expected} == expected
-    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN", "PGSERVICE", "PGHOSTADDR", "PGOPTIONS"} & set(seen)
+    assert not {name for name in HOSTILE if name.startswith(("AWS_", "PG"))} & set(seen)
+
+
+def test_a_name_that_the_lab_has_no_value_for_is_unset_and_no_other_is(home: LabHome) -> None:
+    home.initialise(docdb_uri="mongodb://db.example/")
+    hostile = {"AWS_ENDPOINT_URL_$(touch x)": "", "AWS_ENDPOINT_URL": "theirs", "PGAPPNAME": "theirs"}
+    (line,) = (line for line in environment.exports(home, hostile).splitlines() if line.startswith("unset"))
+    names = set(line.split()[1:])
+    assert {"DOC_DB_USERNAME", "DOC_DB_PASSWORD", "AWS_PARAM_STORE_NAME"} <= names
+    assert not names & (set(home.environment()) | set(hostile) | {"touch"})
+
+
+def test_warnings_that_the_caller_makes_errors_are_none_after_entering(home: LabHome) -> None:
+    program = (
+        "import subprocess, sys, warnings; from aind_pipelines.lab import environment, home as homes;"
+        "environment.enter(homes.LabHome(sys.argv[1]));"
+        "warnings.warn('old', DeprecationWarning); "
+        "exec('import warnings; warnings.warn(\"old\", DeprecationWarning)', {'__name__': 'x'}); warnings.warn('odd');"
+        "print(subprocess._args_from_interpreter_flags())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, home.root],
+        env=HARMLESS | {"PYTHONWARNINGS": "error", "PYTHONPATH": str(Path(environment.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "-W" not in done.stdout
+    assert done.stderr.count("DeprecationWarning: old") == 1  # in the program itself, as without the caller's wish
+    assert done.stderr.count("UserWarning: odd") == 1
 
 
 def test_the_exports_name_the_other_command_lines(home: LabHome) -> None:
