@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSIONS = 100
 
+_FILLED = ("postgres", "docdb", "aws", "registry")
+"""Services that a seed is loaded into; the others read its files."""
+
 
 def require_records(folder: Path) -> None:
     """Refuse a folder without record files before a lab is started for it.
@@ -40,15 +43,16 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
         records: Folder of real DocDB records, or None.
 
     Raises:
-        LabError: `records` is no folder, or holds no records.
+        LabError: `records` is no folder, or holds no records; a service that is filled is held down or has failed;
+            the home cannot be written.
     """
-    from aind_pipelines.lab.home import LabError
     from aind_pipelines.lab.seed import seed
 
-    try:
+    if records is not None:
+        require_records(records)
+    _require_services(home)
+    with home.explained():
         report = seed(home, sessions=sessions, seed=number, records=records, progress=_say)
-    except FileNotFoundError as error:
-        raise LabError(str(error)) from None
     for unloadable in report.unloadable:
         click.echo(f"not loaded: {unloadable}", err=True)
     for name in report.without_files:
@@ -56,15 +60,59 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
 
 
 def fill_if_empty(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> None:
-    """Seed as asked; asked for nothing, an empty lab gets `DEFAULT_SESSIONS` and a seeded one stays as it is."""
-    from aind_pipelines.lab.seed import is_seeded
+    """Seed as asked; asked for nothing, an empty lab gets `DEFAULT_SESSIONS` and a seeded one stays as it is.
 
-    if sessions is None and records is None:
-        if is_seeded(home):
-            _say("the lab is seeded already")
-            return
-        sessions = DEFAULT_SESSIONS
-    fill(home, sessions=sessions, number=number, records=records)
+    What was begun and not finished is finished first: an institute always, records only where nothing else is.
+    """
+    from aind_pipelines.lab.home import LabError
+    from aind_pipelines.lab.seed import standing
+
+    if sessions is not None or records is not None:
+        fill(home, sessions=sessions, number=number, records=records)
+        return
+    with home.explained():
+        found = standing(home)
+    if found.institute is not None and number in {0, found.institute[1]}:
+        sessions, number = found.institute
+        _say(f"{sessions} sessions of seed {number} were begun and not finished; finishing them")
+        fill(home, sessions=sessions, number=number, records=None)
+    elif found.complete:
+        _say("the lab is seeded already")
+        for folder in found.folders:
+            _say(
+                f"of the records in {folder}, not all were loaded. "
+                f"Load them: aind-pipelines lab seed --records '{folder}' --home '{home.root}'"
+            )
+    elif found.folders and found.institute is None:
+        for folder in found.folders:
+            _say(f"the records in {folder} were begun and not all loaded; loading them")
+            try:
+                require_records(folder)
+            except LabError as error:
+                _say(f"they cannot be loaded, and the lab stays as it is: {error.message}")
+            else:
+                fill(home, sessions=None, number=number, records=folder)
+    else:
+        fill(home, sessions=DEFAULT_SESSIONS, number=number, records=None)
+
+
+def _require_services(home: LabHome) -> None:
+    """Refuse to begin a seed that could not be finished.
+
+    Raises:
+        LabError: A service that it goes into stays down until somebody starts it.
+    """
+    from aind_pipelines.lab import control
+    from aind_pipelines.lab.home import LabError
+
+    states = {"held": "is held down", "failed": "has failed"}
+    down = {one.name: states[one.health] for one in control.status(home).services if one.health in states}
+    for name in _FILLED:
+        if name in down:
+            raise LabError(
+                f"The seed cannot be loaded: {name} {down[name]}. "
+                f"Start it: aind-pipelines lab up {name} --home {home.root}"
+            )
 
 
 def _say(message: str) -> None:

@@ -5,6 +5,6 @@ reads metadata records from files instead, and `load` brings either into the lab
 the same bytes on every machine, so that tests can count.
 """
 
-from aind_pipelines.lab.seed.load import SeedRefused, SeedReport, is_seeded, seed
+from aind_pipelines.lab.seed.load import SeedRefused, SeedReport, Standing, seed, standing
 
-__all__ = ["SeedRefused", "SeedReport", "is_seeded", "seed"]
+__all__ = ["SeedRefused", "SeedReport", "Standing", "seed", "standing"]

@@ -6,6 +6,7 @@ replaced whole or not at all, and left alone when it would not change: services 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -65,21 +66,34 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def as_json(document: Any) -> bytes:
     """JSON as the seed's own files are written."""
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    # A byte of a path that is no UTF-8 is a lone surrogate, for which this writes JSON's own escape.
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
-def add_objects(folder: Path, objects: Objects) -> int:
+_NO_PLACE = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG})
+
+
+def add_objects(folder: Path, objects: Objects) -> list[tuple[str, str]]:
     """Add S3 objects to ``<folder>/aws/s3``.
 
     Returns:
-        How many were not there before, or differed.
+        Bucket and folder of those that files cannot stand for: a key that goes on where another one ends, or is too
+        long for a path. The rest is added.
+
+    Raises:
+        OSError: A file cannot be written.
     """
-    written = 0
+    left_out = []
     for bucket, prefixes in objects.items():
         for prefix, bodies in prefixes.items():
-            for key, body in bodies.items():
-                written += write(folder / "aws" / "s3" / bucket / prefix / key, body)
-    return written
+            try:
+                for key, body in bodies.items():
+                    write(folder / "aws" / "s3" / bucket / prefix / key, body)
+            except OSError as error:
+                if error.errno not in _NO_PLACE:
+                    raise
+                left_out.append((bucket, prefix))
+    return left_out
 
 
 def add_named(path: Path, values: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,11 +83,34 @@ class SeedReport:
     without_files: list[str] = field(default_factory=list)
 
 
-def is_seeded(home: LabHome) -> bool:
-    """Whether some seed was brought into this home completely, and none is half done."""
+@dataclass(frozen=True)
+class Standing:
+    """How far a home is seeded.
+
+    Attributes:
+        complete: Whether something was brought in completely: a made-up institute, or a folder of records.
+        institute: Sessions and seed of the made-up institute that was begun and not finished.
+        folders: Folders of records of which not all was brought in.
+    """
+
+    complete: bool = False
+    institute: tuple[int, int] | None = None
+    folders: tuple[Path, ...] = ()
+
+
+def standing(home: LabHome) -> Standing:
+    """How far a home is seeded.
+
+    Raises:
+        SeedRefused: What notes it cannot be read.
+        OSError: Likewise.
+    """
     marker = _read_marker(home)
-    parts = [*([marker["generated"]] if marker["generated"] else []), *marker["records"].values()]
-    return bool(parts) and all(part["done"] for part in parts)
+    made_up = marker["generated"]
+    parts = [*([made_up] if made_up else []), *marker["records"].values()]
+    folders = {Path(part["folder"]) for part in marker["records"].values() if not part["done"]}
+    begun = (made_up["sessions"], made_up["seed"]) if made_up and not made_up["done"] else None
+    return Standing(any(part["done"] for part in parts), begun, tuple(sorted(folders)))
 
 
 def seed(
@@ -141,9 +165,9 @@ def seed(
                 _write_marker(home, marker)
                 report.changed = True
                 report.counts |= counts
-        if found is not None:
+        if found is not None and records is not None:
             report.unloadable = list(found.unloadable)
-            _seed_records(home, marker, found, str(records), report, say)
+            _seed_records(home, marker, found, str(records.absolute()), report, say)
         return report
 
 
@@ -156,21 +180,30 @@ def _seed_records(
     if part and part["done"]:
         report.counts |= part["counts"]
         report.unloadable += [Unloadable(*item) for item in part["refused"]]
+        report.without_files += part.get("left_out", [])
         say("the records are there already; nothing to do")
         return
     marker["records"][found.fingerprint] = {"folder": folder, "done": False}
     _write_marker(home, marker)
-    counts, refused = _bring_records(home, found, known, say)
+    counts, refused, left_out = _bring_records(home, found, known, say)
     marker["records"][found.fingerprint] = {
         "folder": folder,
         "done": True,
         "counts": counts,
         "refused": [[item.file, item.reason] for item in refused],
+        "left_out": left_out,
+    }
+    # What an earlier load of this folder did not finish, this one has, or the folder does not hold it any more.
+    marker["records"] = {
+        fingerprint: part
+        for fingerprint, part in marker["records"].items()
+        if part["done"] or part["folder"] != folder
     }
     _write_marker(home, marker)
     report.changed = True
     report.counts |= counts
     report.unloadable += refused
+    report.without_files += left_out
 
 
 # --- the marker ------------------------------------------------------------------------------------------------------
@@ -201,6 +234,13 @@ def _refuse_another(home: LabHome, marker: Mapping[str, Any], sessions: int | No
     there = marker["generated"]
     if not sessions or not there or (there["sessions"], there["seed"]) == (sessions, seed):
         return
+    if not there["done"]:
+        raise SeedRefused(
+            f"{there['sessions']} sessions of seed {there['seed']} were begun in {home.root} and not finished. "
+            f"Finish them: aind-pipelines lab seed --sessions {there['sessions']} --seed {there['seed']} "
+            f"--home {home.root}. For {sessions} of seed {seed} use another home (--home), or remove this one "
+            "(`make clean`)."
+        )
     raise SeedRefused(
         f"{home.root} holds {there['sessions']} sessions of seed {there['seed']} already, and cannot hold {sessions} "
         f"of seed {seed} too. Use another home (--home), or remove this one (`make clean`)."
@@ -232,7 +272,11 @@ def _bring_institute(
     say("writing files")
     folder = home.seed_dir
     files.write(folder / "troubles.json", files.as_json(institute.troubles))
-    files.add_objects(folder, institute.objects)
+    if left_out := files.add_objects(folder, institute.objects):
+        raise SeedRefused(
+            f"The files of s3://{'/'.join(left_out[0])} cannot be laid out in {folder}: others are in their place, "
+            "or the path is too long. Use another home (--home) with a shorter path."
+        )
     files.add_code_ocean(folder / "code_ocean.json", institute.code_ocean)
     files.add_answers(folder / "metadata_service.json", institute.answers)
     _bring_common(home, institute.spike_sorting_urls, say)
@@ -265,10 +309,12 @@ def _counts(institute: Institute) -> dict[str, int]:
 
 def _bring_records(
     home: LabHome, found: real.RealRecords, known: real.Known, say: Progress
-) -> tuple[dict[str, int], list[Unloadable]]:
+) -> tuple[dict[str, int], list[Unloadable], list[str]]:
+    """Returns counts, the records that DocDB refused, and the names of those whose files could not be laid out."""
     say("writing files")
     folder = home.seed_dir
-    files.add_objects(folder, known.objects)
+    no_place = files.add_objects(folder, known.objects)
+    left_out = [name for place in no_place for name in known.names[place]]
     capsule = code_ocean.capsule(CAPSULE_ID, "Session explorer")
     files.add_code_ocean(
         folder / "code_ocean.json",
@@ -282,11 +328,12 @@ def _bring_records(
         for database, record_id, reason in load_records(home, found.records)
     ]
     loaded = sum(len(records) for records in found.records.values()) - len(refused)
-    return {
+    counts = {
         "real records": loaded,
-        "real objects": sum(len(bodies) for prefixes in known.objects.values() for bodies in prefixes.values()),
+        "real objects": sum(len(prefixes) for prefixes in known.objects.values()) - len(no_place),
         "real subject answers": len(known.subjects),
-    }, refused
+    }
+    return counts, refused, left_out
 
 
 def _by_id(assets: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -433,7 +480,9 @@ def load_records(
                 for batch in _batches(records.get(database, [])):
                     refused += [(database, record_id, reason) for record_id, reason in _put(collection, batch)]
     except PyMongoError as error:
-        raise ServiceUnavailable("DocDB", f"records cannot be loaded: {error}. Is the lab up?") from error
+        # What follows is the state of every member.
+        cause = re.split(r" \(configured timeouts:|, Timeout: |\.?, full error: ", " ".join(str(error).split()))[0]
+        raise ServiceUnavailable("DocDB", f"records cannot be loaded: {cause}. Is the lab up?") from error
     return refused
 
 
@@ -459,7 +508,11 @@ def _put(collection: Any, batch: list[dict[str, Any]]) -> list[tuple[object, str
 
     refused = _write(collection, [InsertOne(record) for record in batch])
     there = [batch[place] for place, code, _ in refused if code == _DUPLICATE_KEY]
-    replaced = _write(collection, [ReplaceOne({"_id": record["_id"]}, record, upsert=True) for record in there])
+    replaced = _write(
+        collection,
+        # The driver takes a document whose first key begins with "$" for something else.
+        [ReplaceOne({"_id": record["_id"]}, {"_id": record["_id"], **record}, upsert=True) for record in there],
+    )
     return [
         *((batch[place]["_id"], reason) for place, code, reason in refused if code != _DUPLICATE_KEY),
         *((there[place]["_id"], reason) for place, _, reason in replaced),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +25,10 @@ Record = dict[str, Any]
 LARGEST_RECORD = 16 * 2**20
 """Bytes of BSON that a MongoDB document may take."""
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_NAME = 240
+_LONGEST_KEY = 1024
+"""Bytes that a key in S3 may have."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +75,19 @@ def read_folder(folder: Path) -> RealRecords:
         raise FileNotFoundError(f"{folder} holds no *.json file. Each file is one DocDB record.")
     found, hashed = RealRecords(), hashlib.sha256()
     for path in paths:
+        name = _shown(path.name)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            found.unloadable.append(Unloadable(path.name, f"cannot be read: {error.strerror}"))
-            continue
-        hashed.update(f"{path.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-        try:
+            content = _content(path)
+            hashed.update(os.fsencode(path.name) + f"\0{hashlib.sha256(content).hexdigest()}\n".encode())
             record = _parse(content)
             database = V2_DATABASE if record_version(record) == "v2" else V1_DATABASE
             key = database, repr(record["_id"])
             if key in found.files:
                 raise _NoRecord(f"duplicate _id {record['_id']!r}: {found.files[key]} has it too")  # noqa: TRY301
         except _NoRecord as error:
-            found.unloadable.append(Unloadable(path.name, str(error)))
+            found.unloadable.append(Unloadable(name, str(error)))
             continue
-        found.files[key] = path.name
+        found.files[key] = name
         found.records[database].append(record)
     found.fingerprint = hashed.hexdigest()
     return found
@@ -94,6 +95,23 @@ def read_folder(folder: Path) -> RealRecords:
 
 class _NoRecord(Exception):
     """A file holds no record that DocDB takes."""
+
+
+def _shown(name: str) -> str:
+    """A file name as it can be printed and stored: bytes that are no UTF-8, and control characters, as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for who writes to it
+            raise _NoRecord("no regular file")
+        return path.read_bytes()
+    except OSError as error:
+        raise _NoRecord(f"cannot be read: {error.strerror}") from None
 
 
 def _parse(content: bytes) -> Record:
@@ -133,12 +151,14 @@ class Known:
         objects: S3 objects by bucket, folder and key.
         data_assets: Data assets of Code Ocean.
         subjects: Subject answers of the metadata-service, by subject id.
+        names: Names of the records at each location, by bucket and folder.
         without_files: Names of records at whose location nothing can be kept.
     """
 
     objects: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     data_assets: list[dict[str, Any]] = field(default_factory=list)
     subjects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    names: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     without_files: list[str] = field(default_factory=list)
 
 
@@ -149,10 +169,12 @@ def known_from(found: RealRecords) -> Known:
         for record in found.records[database]:
             normalised = normalise(record)
             place = _place(record.get("location"))
+            name = str(record.get("name") or record["_id"])
             if place is None:
-                known.without_files.append(str(record.get("name") or record["_id"]))
+                known.without_files.append(name)
             else:
                 bucket, prefix = place
+                known.names.setdefault(place, []).append(name)
                 known.objects.setdefault(bucket, {})[prefix] = {METADATA_FILE: json_bytes(record)}
             for linked in normalised.code_ocean_ids:
                 known.data_assets.append(_data_asset(linked, record, normalised.data_level, place))
@@ -186,6 +208,7 @@ def _place(location: object) -> tuple[str, str] | None:
     usable = all(
         part not in ("", ".", "..") and len(part.encode()) <= _LONGEST_NAME and "\0" not in part for part in parts
     )
+    usable = usable and len(f"{prefix}/{METADATA_FILE}".encode()) <= _LONGEST_KEY
     return (bucket, prefix) if _BUCKET.fullmatch(bucket) and usable else None
 
 

@@ -23,7 +23,7 @@ from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.lab import control
 from aind_pipelines.lab.home import HomeError, LabHome
-from aind_pipelines.lab.seed import SeedRefused, is_seeded, seed
+from aind_pipelines.lab.seed import SeedRefused, Standing, load, seed, standing
 from aind_pipelines.lab.seed.institute import generate
 from aind_pipelines.lab.seed.load import DTYPES, PARAMETER, load_records
 from aind_pipelines.lab.seed.model import COLLECTION, DATABASES
@@ -101,7 +101,7 @@ def run_and_kill(home: LabHome, line: str) -> None:
 
 def test_a_seed_killed_at_every_step_ends_as_one_that_was_not(running: LabHome) -> None:
     home = running
-    assert not is_seeded(home)
+    assert standing(home) == Standing()
     for line in (
         "writing files",
         "loading S3, secrets and parameters",
@@ -110,12 +110,14 @@ def test_a_seed_killed_at_every_step_ends_as_one_that_was_not(running: LabHome) 
         "loading records into DocDB",
     ):
         run_and_kill(home, line)
-        assert not is_seeded(home), line
-    with pytest.raises(SeedRefused, match="holds 25 sessions of seed 3"):
+        assert standing(home) == Standing(institute=(25, 3)), line
+    with pytest.raises(SeedRefused, match=r"25 sessions of seed 3 were begun .* --sessions 25 --seed 3"):
         seed(home, sessions=25, seed=4)
     report = seed(home, sessions=25, seed=3)
     assert report.changed
-    assert is_seeded(home)
+    assert standing(home) == Standing(complete=True)
+    with pytest.raises(SeedRefused, match="holds 25 sessions of seed 3"):
+        seed(home, sessions=25, seed=4)
     institute = generate(25, 3)
     assert held(home) == {
         database: {record["_id"]: record for record in records} for database, records in institute.records.items()
@@ -215,6 +217,46 @@ def test_real_records_load_beside_what_is_there(running: LabHome, tmp_path: Path
     assert [item.file for item in again.unloadable] == ["bad.json"]
 
 
+def test_records_whose_files_cannot_stand_side_by_side_load_all_the_same(running: LabHome, tmp_path: Path) -> None:
+    locations = {
+        "first": "s3://another-bucket/x",
+        "second": "s3://another-bucket/x/metadata.nd.json",
+        "third": "s3://another-bucket/" + "/".join(["p" * 200] * 25),
+        "fourth": "s3://another-bucket/y",
+    }
+    for name, location in locations.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"_id": name, "name": name, "location": location}))
+    for changed in (True, False):
+        report = seed(running, sessions=None, records=tmp_path)
+        assert report.changed is changed
+        assert (report.counts["real records"], report.counts["real objects"]) == (4, 2)
+        assert sorted(report.without_files) == ["second", "third"]
+        assert report.unloadable == []
+    assert set(locations) <= set(held(running)["metadata_index"])
+    keys = {key for key in objects(running)["another-bucket"] if key[:2] in {"x/", "y/"}}
+    assert keys == {"x/metadata.nd.json", "y/metadata.nd.json"}
+
+
+def test_a_load_that_failed_is_forgotten_once_its_folder_was_loaded(running: LabHome, tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        (tmp_path / "record.json").write_text(json.dumps({"_id": "repaired", "n": number}))
+
+    write(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "load_records", _unavailable)
+        with pytest.raises(ServiceUnavailable):
+            seed(running, sessions=None, records=tmp_path)
+    assert standing(running).folders == (tmp_path,)
+    write(2)
+    seed(running, sessions=None, records=tmp_path)
+    assert standing(running) == Standing(complete=True)
+    assert held(running)["metadata_index"]["repaired"]["n"] == 2
+
+
+def _unavailable(*_: object) -> list[tuple[str, object, str]]:
+    raise ServiceUnavailable("DocDB", "is down")
+
+
 def test_what_was_done_with_the_lab_since_is_not_undone(running: LabHome) -> None:
     seed(running, sessions=25, seed=3)
     with MongoClient[dict[str, Any]](running.docdb().uri) as client:
@@ -237,6 +279,7 @@ def test_a_record_replaces_what_has_its_id_and_a_refused_one_is_told(running: La
     assert (database, identity) == ("metadata_index", ["no"])
     assert "_id" in reason
     assert there() == [{"_id": "once", "n": 1}, {"_id": "twice", "n": 2}]
+    assert load_records(running, {"metadata_index": [{"$n": 1, "_id": "once"}]})[0][1] == "once"
     assert load_records(running, {"metadata_index": [{"_id": "once", "m": 3}]}) == []
     assert there() == [{"_id": "once", "m": 3}, {"_id": "twice", "n": 2}]
 
@@ -262,9 +305,10 @@ def test_a_service_that_is_down_is_named_and_the_next_call_finishes(tmp_path: Pa
     home.initialise()
     with pytest.raises(ServiceUnavailable, match=r"AWS: the lab's moto at .* does not answer"):
         seed(home, sessions=6, seed=0)
-    assert not is_seeded(home)
-    with pytest.raises(ServiceUnavailable, match=r"DocDB: records cannot be loaded.*Is the lab up\?"):
+    assert standing(home) == Standing(institute=(6, 0))
+    with pytest.raises(ServiceUnavailable, match=r"DocDB: records cannot be loaded.*Is the lab up\?") as refusal:
         load_records(home, {}, patience=0.3)
+    assert "Topology" not in str(refusal.value)
 
 
 def test_a_home_without_a_lab_says_how_to_start_one(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_what_cannot_be_loaded_is_listed_with_its_reason_and_the_rest_load(tmp_p
         o_bom=b"\xef\xbb\xbf" + json.dumps(record(_id="bom")).encode(),
     )
     (folder / "p_folder.json").mkdir()
+    os.mkfifo(folder / "q_pipe.json")
+    (folder / "r_nowhere.json").symlink_to("nowhere")
     (folder / "ignored.txt").write_text("not a record")
     found = real.read_folder(folder)
     assert [item["_id"] for item in found.records[V1_DATABASE]] == ["1", "bom"]
@@ -55,12 +57,15 @@ def test_what_cannot_be_loaded_is_listed_with_its_reason_and_the_rest_load(tmp_p
     assert sorted(reasons) == [f"{name}.json" for name in (
         "b_bad_json", "c_list", "d_no_id", "e_empty_id", "f_twin", "g_not_utf8", "h_large", "i_deep", "j_huge_number",
         "k_null_in_key", "l_surrogate", "m_object_id", "n_empty", "p_folder",
+        "q_pipe", "r_nowhere",
     )]  # fmt: skip
     assert reasons["c_list.json"] == "not an object but list"
     assert reasons["d_no_id.json"] == "no _id"
     assert reasons["f_twin.json"] == "duplicate _id '1': a_good.json has it too"
     assert "too large" in reasons["h_large.json"]
     assert "bad JSON" in reasons["b_bad_json.json"]
+    assert reasons["p_folder.json"] == reasons["q_pipe.json"] == "no regular file"
+    assert reasons["r_nowhere.json"] == "cannot be read: No such file or directory"
     assert str(found.unloadable[0]).startswith("b_bad_json.json: bad JSON")
 
 
@@ -77,6 +82,17 @@ def test_a_record_goes_to_the_database_of_its_record_version(tmp_path: Path) -> 
     assert [item["_id"] for item in found.records[V1_DATABASE]] == ["old"]
     assert [item["_id"] for item in found.records[V2_DATABASE]] == ["new", "hybrid", "old"]
     assert found.unloadable == []
+
+
+def test_a_file_name_that_is_no_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
+    for name, content in ((b"\xff.json", record()), (b"\xfe\n.json", {})):
+        try:
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(json.dumps(content))
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    found = real.read_folder(tmp_path)
+    assert list(found.files.values()) == ["\\xff.json"]
+    assert [str(item) for item in found.unloadable] == ["\\xfe\\n.json: no _id"]
 
 
 @pytest.mark.parametrize("content", [None, "empty", "file"])
@@ -129,6 +145,9 @@ def test_a_subject_of_the_newer_schema_is_answered_in_the_older_shape(tmp_path: 
         "/local/x",
         "s3://a-bucket//x",
         "s3://a-bucket/" + "x" * 300,
+        "s3://a-bucket/" + "/".join(["x" * 200] * 6),
+        "s3://a..bucket/x",
+        "s3://192.0.2.1/x",
         "s3://a-bucket/nul\0byte",
     ],
 )
