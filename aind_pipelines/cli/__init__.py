@@ -12,7 +12,11 @@ import os
 import sys
 from typing import Any, NoReturn
 
-import click
+try:
+    import click
+except KeyboardInterrupt:  # it takes long enough for that
+    sys.stderr.write("interrupted\n")
+    raise SystemExit(130) from None
 
 _COMMANDS = {
     "archive": "aind_pipelines.cli.archive:archive",
@@ -67,13 +71,14 @@ def fail(message: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``aind-pipelines`` command."""
-    from aind_pipelines.clients.errors import ServiceError
-    from aind_pipelines.settings import SettingsError
-
     # Commands that go through files by the hundred thousand make few cycles, and would be looked through all the time.
     gc.set_threshold(50_000)
     options: dict[str, Any] = {"prog_name": "aind-pipelines", "standalone_mode": False}
     try:
+        # Here, since they take long enough to be interrupted.
+        from aind_pipelines.clients.errors import ServiceError
+        from aind_pipelines.settings import SettingsError
+
         result = cli.main(args=arguments, **options)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the first of the second
         click.echo("interrupted", err=True)

@@ -29,7 +29,7 @@ _WIDTH_ELSEWHERE = 100
 @click.command()
 @home_option
 @click.option("--records", type=click.Path(path_type=Path), help="folder of real DocDB records (*.json) to load")
-@click.option("--sessions", type=click.IntRange(min=0), help="sessions to generate in an empty home (default: 100)")
+@click.option("--sessions", type=click.IntRange(min=1), help="sessions to generate in an empty home (default: 100)")
 @click.option("--seed", "seed_number", type=int, default=0, show_default=True, help="seed number of the generator")
 @click.option("--ui", is_flag=True, help="stay and serve the Dagster UI on the lab afterwards")
 @service_uri_options

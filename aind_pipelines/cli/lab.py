@@ -15,6 +15,7 @@ from aind_pipelines.cli.lab_options import home_option, service_uri_options
 from aind_pipelines.cli.seeding import fill, require_records
 from aind_pipelines.lab import control, environment
 from aind_pipelines.lab.home import SERVICES, LabError, LabHome
+from aind_pipelines.lab.services import table
 from aind_pipelines.lab.supervisor import log_to, supervise
 
 _COLOURS = {"ready": "green", "held": "yellow", "starting": "yellow", "restarting": "yellow", "waiting": "yellow"}
@@ -26,7 +27,7 @@ _service_argument = click.argument("service", required=False, type=click.Choice(
 def _seed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--seed", default=0, show_default=True, help="number from which everything is generated"),
-        click.option("--sessions", type=click.IntRange(min=0), help="generate an institute with this many sessions"),
+        click.option("--sessions", type=click.IntRange(min=1), help="generate an institute with this many sessions"),
         click.option(
             "--records",
             type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -95,11 +96,22 @@ def up(
         require_records(records.resolve())
     started = control.ensure_up(lab_home, docdb_uri=docdb_uri, postgres_url=postgres_url, on_progress=_say)
     _say(f"The lab is {'up' if started else 'already up'} in {lab_home.root}")
-    for one in control.status(lab_home).services:
-        if not one.healthy:
-            _say(f"{one.name} is {one.health}. Start it: aind-pipelines lab up {one.name} --home {lab_home.root}")
+    _tell_what_is_wrong(lab_home)
     if seeding:
         _seed(lab_home, sessions, seed, records)
+
+
+def _tell_what_is_wrong(home: LabHome) -> None:
+    services = {one.name: one for one in control.status(home).services}
+    needs = {spec.name: spec.depends_on for spec in table(home)}
+    for name, one in services.items():
+        below = [need for need in needs.get(name, ()) if need in services and not services[need].healthy]
+        if one.health in {"held", "failed"}:
+            _say(f"{name} is {one.health}. Start it: aind-pipelines lab up {name} --home {home.root}")
+        elif below and not one.healthy:
+            _say(f"{name} is {one.health}: it needs {below[0]}, which is {services[below[0]].health}")
+        elif not one.healthy:
+            _say(f"{name} is {one.health}{f': {one.reason}' if one.reason else ''}")
 
 
 def _stay(home: LabHome, docdb_uri: str | None, postgres_url: str | None) -> None:

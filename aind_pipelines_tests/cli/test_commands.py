@@ -58,6 +58,31 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_code_1() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.4])
+def test_a_command_that_is_interrupted_at_once_shows_no_stack(seconds: float, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    program = (
+        "import pathlib, runpy, sys; pathlib.Path(sys.argv.pop(1)).touch();"
+        "runpy.run_module('aind_pipelines.cli', run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, started, "lab", "status", "--home", tmp_path / "lab"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not started.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert "Traceback" not in said
+    assert process.returncode in {1, 130}  # 1: it was quicker
+
+
 def test_a_demo_that_could_not_serve_its_ui_says_so_before_it_runs(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
