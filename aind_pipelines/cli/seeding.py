@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSIONS = 100
 
+_LEAST_ROOM = 2 * 2**20
+"""Free disk space below which it is likely that a service failed for want of it."""
+
 _FILLED = ("postgres", "docdb", "aws", "registry")
 """Services that a seed is loaded into; the others read its files."""
 
@@ -46,13 +49,21 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
         LabError: `records` is no folder, or holds no records; a service that is filled is held down or has failed;
             the home cannot be written.
     """
+    from aind_pipelines.clients.errors import ServiceError
+    from aind_pipelines.lab.home import LabError
     from aind_pipelines.lab.seed import seed
 
     if records is not None:
         require_records(records)
     _require_services(home)
     with home.explained():
-        report = seed(home, sessions=sessions, seed=number, records=records, progress=_say)
+        try:
+            report = seed(home, sessions=sessions, seed=number, records=records, progress=_say)
+        except LabError:
+            raise
+        except ServiceError:
+            home.check(_LEAST_ROOM)  # each service says in its own way, or not at all, that its disk is full
+            raise
     for unloadable in report.unloadable:
         click.echo(f"not loaded: {unloadable}", err=True)
     for name in report.without_files:

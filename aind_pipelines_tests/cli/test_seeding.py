@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aind_pipelines.cli import seeding
+from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.lab import control
 from aind_pipelines.lab.home import HomeError, LabError, LabHome
 from aind_pipelines.lab.seed import SeedReport
@@ -149,6 +150,20 @@ def test_a_home_that_cannot_be_written_is_named(
         seeding.fill(home, sessions=6, number=0, records=None)
     assert str(home.root) in str(refusal.value)
     assert "--home" in str(refusal.value)
+
+
+def test_a_service_that_fails_on_a_full_disk_is_not_what_is_named(
+    home: LabHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> SeedReport:
+        raise ServiceUnavailable("RDS", "could not extend file")
+
+    monkeypatch.setattr("aind_pipelines.lab.seed.seed", fails)
+    with pytest.raises(ServiceUnavailable, match="could not extend"):
+        seeding.fill(home, sessions=6, number=0, records=None)
+    monkeypatch.setattr(seeding, "_LEAST_ROOM", 2**62)
+    with pytest.raises(HomeError, match="MB left"):
+        seeding.fill(home, sessions=6, number=0, records=None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
