@@ -50,7 +50,7 @@ from sqlalchemy.dialects.postgresql import insert
 from aind_pipelines import records
 from aind_pipelines.clients.rds.errors import PublishRefused, translated
 from aind_pipelines.clients.rds.load import RowWriter, copy_rows
-from aind_pipelines.clients.rds.publish import publish, vacuum_where_much_was_replaced
+from aind_pipelines.clients.rds.publish import after_the_commit, publish, vacuum_where_much_was_replaced
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.normalise import NormalisedRecord, normalise
 from aind_pipelines.records.reading import Reader
@@ -200,7 +200,8 @@ def publish_tables(
             }
             merge.note_findings(found)
             results = merge.finish(results)
-        merge.vacuum()
+        with after_the_commit(connection, "what was derived"):
+            merge.vacuum()
     for name, result in results.items():
         _log.info("run %s published %s: %s", run_id, name, result)
     return results

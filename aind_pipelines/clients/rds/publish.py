@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, Table, types
 from sqlalchemy.dialects import postgresql
 
+from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import PublishRefused, RdsError, SchemaMismatch, translated
 from aind_pipelines.clients.rds.load import RowWriter, columns_of, copy_rows
 from aind_pipelines.clients.rds.names import listed, qualified, quoted
@@ -225,16 +226,31 @@ def _in_two_transactions(
         with connection.begin(), _cursor(connection) as cursor:
             _own_transaction(cursor)
             result = job.with_cursor(cursor).merge()
-        with connection.begin(), _cursor(connection) as cursor:
-            _drop(cursor)
-        if result.updated + result.deleted > _VACUUM_BASE + _VACUUM_SHARE * result.rows:
-            _vacuum(connection, job.target.name)
     except BaseException:
         # The temporary tables end with the session; ending it is the one clean-up that cannot fail.
         connection.invalidate()
         raise
     _log.info("published %s: %s", table.fullname, result)
+    with after_the_commit(connection, table.fullname):
+        with connection.begin(), _cursor(connection) as cursor:
+            _drop(cursor)
+        if result.updated + result.deleted > _VACUUM_BASE + _VACUUM_SHARE * result.rows:
+            _vacuum(connection, job.target.name)
     return result
+
+
+@contextmanager
+def after_the_commit(connection: Connection, what: str) -> Iterator[None]:
+    """Tidy up. What fails here takes nothing back, so it is told, not raised as if nothing had been published."""
+    try:
+        with translated("tidying up"):
+            yield
+    except ServiceError as error:
+        connection.invalidate()
+        _log.warning("%s is published; the server has to make the room of replaced rows free itself: %s", what, error)
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 @contextmanager
