@@ -219,7 +219,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
                     connection.execute(select(func.pg_advisory_lock(key)))
             yield connection
-            with connection.begin():
+            with after_the_commit(connection, "what was derived"), connection.begin():
                 connection.execute(select(func.pg_advisory_unlock(key)))
         except BaseException:
             # The lock ends with the session; ending it is the one clean-up that cannot fail.

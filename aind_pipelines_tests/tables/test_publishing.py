@@ -371,6 +371,41 @@ def test_a_pass_that_ends_at_any_statement_leaves_every_table_as_it_was(engine: 
     assert _rows(engine, BY_NAME["processing"].table) == []
 
 
+def test_a_server_that_is_gone_after_the_commit_takes_nothing_back(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the vacuum nor the end of the passes' lock can be had; what was committed is what is told."""
+    name = engine.url.database
+    _mirror(engine, [RECORDS[0] | {"_id": f"id {number}"} for number in range(80)])
+    publish_tables(engine)
+    _mirror(engine, [RECORDS[0] | {"_id": f"id {number}", "name": "other"} for number in range(80)])
+    server = create_engine(engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    passed: set[str] = set()
+
+    def close(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "tables.publications" in statement:
+            passed.add("merged")
+        elif statement.startswith("SET LOCAL statement_timeout") and "merged" in passed and "closed" not in passed:
+            passed.add("closed")
+            with server.connect() as connection:
+                connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+                ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = :name"
+                connection.execute(text(ended), {"name": name})
+
+    event.listen(engine, "before_cursor_execute", close)
+    try:
+        result = publish_tables(engine)["data_assets"]
+    finally:
+        event.remove(engine, "before_cursor_execute", close)
+        with server.connect() as connection:
+            connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+        server.dispose()
+    assert "closed" in passed
+    assert (result.updated, result.rows) == (80, 80)
+    assert {row["name"] for row in _rows(engine, data_assets)} == {"other"}
+    assert sum("is published and stays so" in message for message in caplog.messages) == 2
+
+
 def test_two_passes_at_once_take_turns(engine: Engine) -> None:
     _mirror(engine, RECORDS)
     done: list[dict[str, publishing.TableResult]] = []

@@ -247,7 +247,7 @@ def after_the_commit(connection: Connection, what: str) -> Iterator[None]:
             yield
     except ServiceError as error:
         connection.invalidate()
-        _log.warning("%s is published; the server has to make the room of replaced rows free itself: %s", what, error)
+        _log.warning("%s is published and stays so; what goes on after that did not succeed: %s", what, error)
     except BaseException:
         connection.invalidate()
         raise
