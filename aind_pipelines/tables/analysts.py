@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from aind_pipelines.tables.columns import made_of, metadata, record_columns, time_column
 
+_WITHOUT_ZONE = "UTC where the record states no zone, null where its acquisition shows that it is another"
+
 modalities = Table(
     "modalities",
     metadata,
@@ -95,8 +97,8 @@ acquisitions = Table(
     Column("specimen_ids", ARRAY(Text), nullable=False, comment="specimens that part names"),
     Column("instrument_id", Text, comment="rig or instrument as that part names it"),
     Column("acquisition_type", Text, comment="kind of session or acquisition, as recorded"),
-    time_column("start_time", "when it started; UTC where the record states no zone"),
-    time_column("end_time", "when it ended; UTC where the record states no zone"),
+    time_column("start_time", f"when it started; {_WITHOUT_ZONE}"),
+    time_column("end_time", f"when it ended; {_WITHOUT_ZONE}"),
     Column("modalities", ARRAY(Text), nullable=False, comment="modality abbreviations of its data streams, sorted"),
     Column("stream_count", Integer, nullable=False, comment="data streams; see data_streams"),
     Column("epoch_count", Integer, nullable=False, comment="stimulus epochs; see stimulus_epochs"),
@@ -119,8 +121,8 @@ data_streams = Table(
     metadata,
     *record_columns("data stream"),
     Column("acquisition_position", Integer, nullable=False, comment="position of its acquisition in acquisitions"),
-    time_column("start_time", "when it started; UTC where the record states no zone"),
-    time_column("end_time", "when it ended; UTC where the record states no zone"),
+    time_column("start_time", f"when it started; {_WITHOUT_ZONE}"),
+    time_column("end_time", f"when it ended; {_WITHOUT_ZONE}"),
     Column("modalities", ARRAY(Text), nullable=False, comment="modality abbreviations, sorted"),
     Column(
         "devices",
@@ -138,8 +140,8 @@ stimulus_epochs = Table(
     Column("acquisition_position", Integer, nullable=False, comment="position of its acquisition in acquisitions"),
     Column("stimulus_name", Text, comment="name of the stimulus"),
     Column("stimulus_modalities", ARRAY(Text), nullable=False, comment="e.g. Auditory, as recorded"),
-    time_column("start_time", "when it started; UTC where the record states no zone"),
-    time_column("end_time", "when it ended; UTC where the record states no zone"),
+    time_column("start_time", f"when it started; {_WITHOUT_ZONE}"),
+    time_column("end_time", f"when it ended; {_WITHOUT_ZONE}"),
     Column("devices", ARRAY(Text), nullable=False, comment="names of the devices in use"),
     Column(
         "software",
