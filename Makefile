@@ -3,8 +3,10 @@
 
 # Both are taken from make's command line alone: a shell may have such variables for other reasons.
 HOME_DIR = .lab
-PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	"$$p" -E -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+# The first that has the venv module; where none has it, the one for which it is to be installed.
+PYTHON = $(shell for needed in ', ensurepip, venv' ''; do for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -E -c "import sys$$needed; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))" 2>/dev/null \
+	&& echo "$$p" && exit; done; done)
 # What a person's shell tells every Python is not for this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PYTHONUSERBASE
 VENV := .venv
@@ -65,7 +67,8 @@ python:
 		echo "error: $(PYTHON) is Python $$v; 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1;; esac; \
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "error: $(PYTHON) has no venv module. Install the package that brings it" >&2; \
-		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)." >&2; exit 1; }
+		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)," >&2; \
+		echo "       or name another Python: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 
 # An environment whose making or filling was cut off, or that was moved (scripts hold its path), is made anew.
 VENV_USABLE := $(shell [ ! -e $(VENV)/.installing ] && [ "$$(cat $(VENV)/.made-in 2>/dev/null)" = "$$(pwd -P)" ] \

@@ -175,3 +175,39 @@ def test_a_python_of_the_callers_shell_is_not_taken(checkout: Checkout) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "python3" in done.stdout
+
+
+_PARTLY = """#!/bin/sh
+case "$*" in
+    *ensurepip*) [ -n "{venv}" ];;
+    "-c import sys; print"*) echo 3.11;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("having", "taken"), [({"python3.12"}, "python3.12"), (set(), "python3")])
+def test_a_python_without_venv_is_passed_over_where_another_has_it(
+    having: set[str], taken: str, checkout: Checkout, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("python3", "python3.12"):
+        (programs / name).write_text(_PARTLY.format(venv="yes" if name in having else ""))
+        (programs / name).chmod(0o755)
+    for name in ("make", "sh"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    done = subprocess.run(
+        ["make", "-s", "--no-print-directory", "print-python"],
+        cwd=checkout.folder,
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    if having:
+        assert (done.returncode, done.stdout.strip()) == (0, taken), done.stderr
+    else:
+        assert done.returncode == 2
+        assert f"{taken} has no venv module" in done.stderr
+        assert "make PYTHON=" in done.stderr
