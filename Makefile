@@ -77,7 +77,7 @@ VENV_USABLE := $(shell [ ! -e $(VENV)/.installing ] && [ "$$(cat $(VENV)/.made-i
 $(VENV)/.made-in: $(if $(VENV_USABLE),,made-anew) | python
 	@if [ -e $@ ] || ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
 		echo "creating $(VENV)" && rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "error: the virtual environment could not be created; see above (disk full? no write permission?)" >&2; exit 1; }; fi
+		echo "error: the virtual environment could not be created; see above (disk full? no write permission? another make in this folder?)" >&2; exit 1; }; fi
 	@pwd -P >$@
 
 made-anew:
