@@ -21,6 +21,7 @@ from typing import Any
 
 from aind_pipelines.lab import environment
 from aind_pipelines.lab.home import HOST, OPTIONS, DocDB, HomeInUse, LabError, LabHome, Postgres
+from aind_pipelines.lab.postgres import Cluster
 from aind_pipelines.lab.processes import Recorded, tail
 from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
 
@@ -418,6 +419,7 @@ def stop(home: LabHome) -> bool:
             return False
     owner, children = recorded_children(home)
     living = [process for process in (owner, *children) if process is not None and process.alive]
+    living += Cluster(home).processes()
     try:
         _ask(home, "stop")
     except NotUp:

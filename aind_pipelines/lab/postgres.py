@@ -14,6 +14,7 @@ import ctypes
 import importlib.util
 import os
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aind_pipelines.lab.home import HOST, HomeError, LabHome, write_private
+from aind_pipelines.lab.processes import Recorded, kill_all
 
 SUPERUSER = "postgres"
 _CLONE_NEWUSER = 0x10000000
@@ -231,6 +233,37 @@ class Cluster:
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The environment of the server's programs: locale and time zone data, no ``PG*`` name."""
         return {name: value for name, value in base.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+
+    def processes(self) -> list[Recorded]:
+        """Whatever serves this cluster, with or without a server above it.
+
+        A backend leads a session of its own, and one that computes does not notice that its server was killed: it
+        holds on to the shared memory, without which no other server starts. Each process of Postgres works in the
+        folder of its cluster, which tells it from those of every other cluster. One that we may not look into is
+        none of ours.
+        """
+        import psutil
+
+        try:
+            folder = self.data.stat()
+        except OSError:
+            return []
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.exe()).name == "postgres" and os.path.samestat(Path(process.cwd()).stat(), folder):
+                    found.append(Recorded.of(process.pid, signal.SIGTERM))
+            except (psutil.Error, OSError):
+                continue
+        return [process for process in found if process is not None]
+
+    def end_orphans(self) -> list[Recorded]:
+        """End what still serves this cluster. Call it only while no server of it is meant to run.
+
+        Returns:
+            What lives on nevertheless.
+        """
+        return kill_all(self.processes)
 
     def forget_dead_server(self) -> None:
         """Remove the pid file of a server that was killed, when its id is now a zombie's or another program's.

@@ -7,6 +7,9 @@ Three things end a child whose supervisor was killed with no chance to clean up:
    stop and kills the process groups of those that do not;
 3. if the watchdog was killed too, the next start ends what the state file records.
 
+What a child has put into a session of its own, as Postgres does with its backends, only the service itself can
+recognise: it says how, and each of the above that runs Python has it swept.
+
 A process is recognised by its id together with its start time, so that a reused id is never mistaken for it.
 """
 
@@ -99,6 +102,24 @@ def end(processes: Iterable[Recorded], grace: float = 1.5) -> list[Recorded]:
         for process in living:
             process.signal(signal.SIGKILL, group=True)
     return _wait_for(living, 2.0)
+
+
+def kill_all(find: Callable[[], Sequence[Recorded]], seconds: float = 2.0) -> list[Recorded]:
+    """Kill processes that are no children of the caller until no more are found.
+
+    Args:
+        find: Looks for them; one that lives may bring forth another until it is killed.
+        seconds: How long to try.
+
+    Returns:
+        Those that live on nevertheless.
+    """
+    deadline = time.monotonic() + seconds
+    while (found := list(find())) and time.monotonic() < deadline:
+        for process in found:
+            process.signal(signal.SIGKILL)
+        _wait_for(found, deadline - time.monotonic())
+    return found
 
 
 def end_group(process: subprocess.Popen[bytes], stop_signal: int, grace: float) -> None:
@@ -245,14 +266,15 @@ class Watchdog:
     Args:
         lock: Descriptor of the home's lock. The watchdog keeps it open, so that the home is free again only when no
             child lives.
+        sweep: Ends what the children have left outside their process groups; called when they have ended.
     """
 
-    def __init__(self, lock: int | None = None) -> None:
+    def __init__(self, lock: int | None = None, sweep: Callable[[], object] = lambda: None) -> None:
         reader, self._writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                self._watch(reader, {reader} | ({lock} if lock is not None else set()))
+                self._watch(reader, {reader} | ({lock} if lock is not None else set()), sweep)
             finally:
                 os._exit(0)
         os.close(reader)
@@ -269,7 +291,7 @@ class Watchdog:
         os.waitpid(self.pid, 0)
 
     @staticmethod
-    def _watch(reader: int, keep: set[int]) -> None:
+    def _watch(reader: int, keep: set[int], sweep: Callable[[], object]) -> None:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -285,6 +307,7 @@ class Watchdog:
                 if line.endswith("\n"):
                     children = [Recorded(**child) for child in json.loads(line)]
         end(children)
+        sweep()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ class ServiceSpec:
         demote: Run in the child to give up rights before the program starts.
         before: Step before each start.
         after: Step when it answers for the first time; it is ready when that is done.
+        sweep: Ends what the program has put into sessions of its own, where neither its end nor that of its process
+            group reaches it; called when the program has ended.
         deadline: Seconds from start to ready.
         option: What named it on the command line, when it is somebody else's.
     """
@@ -75,6 +77,7 @@ class ServiceSpec:
     demote: Callable[[], None] | None = None
     before: Step | None = None
     after: Step | None = None
+    sweep: Callable[[], object] | None = None
     deadline: float = 60.0
     option: str = ""
 
@@ -173,6 +176,7 @@ def _postgres(home: LabHome) -> ServiceSpec:
             password = home.secrets["postgres_password"]
             await run(cluster.creation(password), replaced=own_environment, demote=cluster.demote)
             cluster.adopt()
+        cluster.end_orphans()
         cluster.forget_dead_server()
 
     return ServiceSpec(
@@ -187,6 +191,7 @@ def _postgres(home: LabHome) -> ServiceSpec:
         demote=cluster.demote,
         before=create,
         after=prepare,
+        sweep=cluster.end_orphans,
     )
 
 

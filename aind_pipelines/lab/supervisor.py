@@ -32,6 +32,7 @@ from typing import Any
 
 from aind_pipelines.lab import environment
 from aind_pipelines.lab.home import HOST, HomeError, HomeInUse, LabError, LabHome, port_is_free, write_private
+from aind_pipelines.lab.postgres import Cluster
 from aind_pipelines.lab.probes import NotReady
 from aind_pipelines.lab.processes import Recorded, Watchdog, end, rotate, spawn, tail
 from aind_pipelines.lab.services import ServiceSpec, table
@@ -454,6 +455,9 @@ class Supervisor:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
         child.ended.set()
+        service = self._services.get(key)
+        if service is not None and service.spec.sweep is not None:
+            service.spec.sweep()
         self._write_state()
 
     def _write_state(self) -> None:
@@ -649,7 +653,7 @@ def _write_state(home: LabHome, control: Mapping[str, Any], children: Mapping[st
 
 def _end_left_over(home: LabHome) -> None:
     _, children = recorded_children(home)
-    if survivors := end(children):
+    if survivors := end(children) + Cluster(home).end_orphans():
         raise HomeError(
             f"Process {survivors[0].pid} of an earlier lab in {home.root} cannot be ended. End it yourself."
         )
@@ -692,7 +696,7 @@ def supervise(
             for note in home.initialise(docdb_uri=docdb_uri, postgres_url=postgres_url):
                 report({"event": "note", "message": note})
             specs = services(home)
-            watchdog = Watchdog(lock)
+            watchdog = Watchdog(lock, Cluster(home).end_orphans)
             try:
                 return asyncio.run(_run(home, specs, watchdog, report, Recorded(**user) if user else None))
             except StartFailed as error:

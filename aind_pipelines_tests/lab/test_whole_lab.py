@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pytest
 
 from aind_pipelines.lab import control, environment, preparation
 from aind_pipelines.lab.home import SERVICES, HomeError, LabHome
+from aind_pipelines.lab.postgres import Cluster
+from aind_pipelines.lab.processes import Recorded
 from aind_pipelines.lab.supervisor import recorded_children
 
 pytestmark = pytest.mark.slow
@@ -295,3 +299,78 @@ def test_staying_in_the_foreground_ends_with_ctrl_c(tmp_path: Path) -> None:
         assert process.wait(20) == 0
     assert "SIGINT" in rest
     assert not [child.pid for child in children if child.alive]
+
+
+_LONG = "SELECT sum(sqrt(a::float8)) FROM generate_series(1, 60000) a, generate_series(1, 2000000) b"
+
+
+@contextlib.contextmanager
+def computing(home: LabHome) -> Iterator[Recorded]:
+    """A backend of Postgres that computes for longer than any test takes."""
+    with (
+        psycopg.connect(home.postgres().url("postgresql"), autocommit=True) as connection,
+        ThreadPoolExecutor(1) as one,
+    ):
+        backend = Recorded.of(connection.info.backend_pid, signal.SIGTERM)
+        assert backend is not None
+        query = one.submit(connection.execute, _LONG)
+        used = sum(psutil.Process(backend.pid).cpu_times()[:2])
+        while sum(psutil.Process(backend.pid).cpu_times()[:2]) < used + 0.2:
+            time.sleep(0.05)
+        try:
+            yield backend
+        finally:
+            backend.signal(signal.SIGKILL)
+            assert query.exception(30) is not None
+
+
+def test_postgres_comes_back_though_a_backend_did_not_notice_its_end(up: LabHome) -> None:
+    with psycopg.connect(up.postgres().url("postgresql"), autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS committed AS SELECT 1 AS row")
+    before = service(up, "postgres")
+    assert before.pid is not None
+    with computing(up) as backend:
+        os.kill(before.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not ((after := service(up, "postgres")).healthy and after.pid != before.pid):
+            assert time.monotonic() < deadline, after
+            assert after.health != "failed", after
+            time.sleep(0.1)
+        assert not backend.alive
+    assert (after.url, after.restarts) == (before.url, before.restarts + 1)
+    with psycopg.connect(up.postgres().url("postgresql")) as connection:
+        assert connection.execute("SELECT count(*) FROM committed").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("watchdog", [True, False], ids=["watchdog", "no-watchdog"])
+def test_a_backend_that_outlived_supervisor_and_server_is_ended(up: LabHome, watchdog: bool) -> None:
+    owner, children = recorded_children(up)
+    assert owner is not None
+    server = service(up, "postgres").pid
+    known = {child.pid for child in children}
+    [other] = [one.pid for one in psutil.Process(owner.pid).children() if one.pid not in known]
+    assert server is not None
+    with computing(up) as backend:
+        for pid in (*(() if watchdog else (other,)), owner.pid, server):
+            os.kill(pid, signal.SIGKILL)
+        if watchdog:
+            deadline = time.monotonic() + 30
+            while backend.alive:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        else:
+            assert backend.alive
+            done = aind("lab", "down", "--home", str(up.root))
+            assert "has stopped" in done.stderr
+            assert not backend.alive
+    control.ensure_up(up)
+
+
+def test_a_postgres_of_another_cluster_is_left_alone(up: LabHome, tmp_path: Path) -> None:
+    other = LabHome(tmp_path / "other")
+    other.initialise()
+    folder = Cluster(other).data
+    folder.mkdir(parents=True)
+    assert Cluster(other).end_orphans() == []
+    assert {one.pid for one in Cluster(up).processes()} > {service(up, "postgres").pid}
+    assert service(up, "postgres").healthy
