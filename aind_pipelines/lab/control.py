@@ -23,7 +23,7 @@ from aind_pipelines.lab import environment
 from aind_pipelines.lab.home import HOST, OPTIONS, DocDB, HomeInUse, LabError, LabHome, Postgres
 from aind_pipelines.lab.postgres import Cluster
 from aind_pipelines.lab.processes import Recorded, tail
-from aind_pipelines.lab.supervisor import Health, recorded_children, take_over
+from aind_pipelines.lab.supervisor import Health, read_state, recorded_children, take_over
 
 Progress = Callable[[str], None]
 _START_LIMIT = 300.0
@@ -101,7 +101,7 @@ def _ask(home: LabHome, command: str, service: str | None = None, limit: float =
         LabError: The supervisor says no, or the home may not be looked into.
     """
     try:
-        control = json.loads(home.state_file.read_text(encoding="utf-8"))["control"]
+        control = read_state(home)["control"]
         request = {"token": control["token"], "command": command, "service": service, **more}
         with socket.create_connection((HOST, control["port"]), timeout=limit) as connection:
             connection.sendall(json.dumps(request).encode() + b"\n")

@@ -1,7 +1,8 @@
 """A lab's home: one folder with everything the lab is, and the names under which its services are reached.
 
-``lab.json`` (mode 0600) holds what must outlive a restart: the ports, the generated secrets, and which services are
-somebody else's. Everything else in the folder is data of one service, generated configuration, or logs.
+``lab.json`` (mode 0600) holds what must outlive a restart: the ports, the generated secrets, which services are
+somebody else's, and in which folder that is, by which a copy is told from a home that was moved. Everything else in
+the folder is data of one service, generated configuration, or logs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import secrets
 import shutil
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from aind_pipelines.clients.errors import ServiceError
+from aind_pipelines.lab.moving import settle_archives
 
 HOST = "127.0.0.1"
 REGION = "us-west-2"
@@ -263,6 +266,10 @@ def _free_port(taken: set[int]) -> int:
         return chosen
 
 
+def _registry_url(port: int) -> str:
+    return f"http://{HOST}:{port}/neurobank/"
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file atomically; only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -354,11 +361,25 @@ class LabHome:
         """Where a service keeps its data."""
         return self.root / "data" / service
 
+    @property
+    def registry_database(self) -> Path:
+        """The registry's SQLite file."""
+        return self.data("registry") / "registry.sqlite"
+
     def log(self, service: str) -> Path:
         """Where a service's output goes."""
         return self.logs_dir / f"{service}.log"
 
     # What lab.json says.
+
+    @property
+    def place(self) -> list[int] | None:
+        """What tells this folder from any other, also from a copy, wherever it is moved; None when it is not there."""
+        try:
+            seen = self.root.stat()
+        except OSError:
+            return None
+        return [seen.st_dev, seen.st_ino]
 
     @property
     def exists(self) -> bool:
@@ -387,8 +408,30 @@ class LabHome:
                     f"{self.file} was written by another version of the lab. Stop that lab, remove {self.root} "
                     "and start again."
                 )
+            self._refuse_copy(content)
             self._content = content
         return self._content
+
+    def _refuse_copy(self, content: Mapping[str, Any]) -> None:
+        """Let no command work on a copy whose original is there: it has the original's ports, logins and archives.
+
+        Raises:
+            HomeError: The lab that `content` describes is in another folder.
+        """
+        original = Path(content.get("root", self.root))
+        try:
+            if original.samefile(self.root):
+                return
+            there = json.loads((original / self.file.name).read_text(encoding="utf-8"))
+            if there["secrets"]["postgres_password"] != content["secrets"]["postgres_password"]:
+                return
+        except (OSError, ValueError, KeyError, TypeError):  # the lab is no longer there: this is where it was moved
+            return
+        raise HomeError(
+            f"{self.root} is a copy of the lab in {original}: it has its ports and passwords, and its registry names "
+            f"that lab's archives. Use that one: --home {original}. Or start another in a new folder: "
+            f"aind-pipelines lab up --home DIR --sessions N. A copy can be used when {original} is no longer there."
+        )
 
     def reload(self) -> None:
         """Forget what was read, so that the next look reads ``lab.json`` again."""
@@ -419,7 +462,7 @@ class LabHome:
             postgres_url: URL of a Postgres to use instead of the lab's own.
 
         Returns:
-            What a person should know: the ports that had to move.
+            What a person should know: that the lab was moved here, and the ports that had to move.
 
         Raises:
             HomeError: The folder cannot be used, or a connection string is malformed.
@@ -441,8 +484,12 @@ class LabHome:
                 ports[service] = _free_port(set(ports.values()))
                 if old is not None:
                     notes.append(f"port {old} of {service} is taken by another program; it moves to {ports[service]}")
+        former, former_ports = Path(content.get("root", self.root)), content["ports"]
+        if former != self.root:
+            notes.append(f"the lab was moved here from {former}")
         content = {
             "format": _FORMAT,
+            "root": str(self.root),
             "ports": ports,
             "secrets": _new_secrets() | content["secrets"],
             "external": external,
@@ -457,10 +504,24 @@ class LabHome:
                 *(self.data(service) for service in SERVICES),
             ):
                 folder.mkdir(parents=True, exist_ok=True)
+            if former_ports and content != self._content:
+                self._settle_archives(former, former_ports, ports)
             if content != self._content:
                 write_private(self.file, json.dumps(content, indent=2) + "\n")
         self._content = content
         return notes
+
+    def _settle_archives(self, former: Path, former_ports: Mapping[str, int], ports: Mapping[str, int]) -> None:
+        try:
+            settle_archives(
+                self.registry_database,
+                home=(former, self.root),
+                registry=(_registry_url(former_ports["registry"]), _registry_url(ports["registry"])),
+            )
+        except sqlite3.Error as error:
+            raise HomeError(
+                f"{self.registry_database} cannot be changed: {error}. Stop what has it open, and start again."
+            ) from None
 
     def check(self, needed_bytes: int = _NEEDED_BYTES) -> None:
         """Make sure the folder is there, ours, writable, and that its disk has room.
@@ -593,9 +654,9 @@ class LabHome:
             return f"postgresql://{server.host}:{server.port}/{server.database}"
         if service == "docdb":
             return "mongodb://" + ",".join(f"{host}:{port}" for host, port in self.docdb().hosts)
-        scheme = "ssh" if service == "bastion" else "http"
-        path = "/neurobank/" if service == "registry" else ""
-        return f"{scheme}://{HOST}:{self.ports[service]}{path}"
+        if service == "registry":
+            return _registry_url(self.ports[service])
+        return f"{'ssh' if service == 'bastion' else 'http'}://{HOST}:{self.ports[service]}"
 
     def places(self) -> dict[str, str]:
         """The part of `environment` that is known before there is a lab: where tools look for a person's things."""

@@ -276,16 +276,5 @@ class Cluster:
             pid = int(file.read_text(encoding="utf-8").split()[0])
         except (FileNotFoundError, IndexError, ValueError):
             return
-        if not _runs(pid, self.binaries() / "postgres"):
+        if pid not in {process.pid for process in self.processes()}:
             file.unlink(missing_ok=True)
-
-
-def _runs(pid: int, program: Path) -> bool:
-    """Whether a living process with this id runs this program."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.exe()).resolve() == program.resolve()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False

@@ -244,10 +244,9 @@ def _bastion(home: LabHome) -> ServiceSpec:
 
 
 def _registry(home: LabHome) -> ServiceSpec:
-    database = home.data("registry") / "registry.sqlite"
     login = home.environment()
     settings = {
-        "REGISTRY_DATABASE_URL": f"sqlite:///{database}",
+        "REGISTRY_DATABASE_URL": f"sqlite:///{home.registry_database}",
         "REGISTRY_SECRET_KEY": home.secrets["registry_secret_key"],
         # A slow password hash on every request protects nothing on loopback.
         "REGISTRY_FAST_PASSWORDS": "1",

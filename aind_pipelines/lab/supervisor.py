@@ -140,6 +140,7 @@ class Supervisor:
     ) -> None:
         self.home = home
         self._services = {spec.name: _Service(spec) for spec in services}
+        self._place = home.place
         self._watchdog = watchdog
         self._report = report
         self._users = None if user is None else [user]
@@ -465,14 +466,19 @@ class Supervisor:
         children = {name: child.record for name, child in self._children.items() if child.record is not None}
         if self._watchdog is not None:
             self._watchdog.tell(children)
-        _write_state(self.home, {"port": self._control_port, "token": self._token}, children)
+        if self.home.place == self._place:
+            _write_state(self.home, {"port": self._control_port, "token": self._token}, children)
+
+    def _look_at_home(self) -> None:
+        """Stop when the home is no longer where it was; what has taken its place is another lab's."""
+        if self.home.place != self._place or not self.home.exists:
+            self.stop(f"{self.home.root} has been removed, or moved")
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
             self._look_at_children()
-            if not self.home.exists:
-                self.stop(f"{self.home.root} has been removed")
+            self._look_at_home()
             if self._users is not None and not any(user.alive for user in self._users):
                 self.stop("nobody who used it lives any more")
             for log in self.home.logs_dir.glob("*.log"):
@@ -502,6 +508,7 @@ class Supervisor:
 
     async def _obey(self, request: Mapping[str, Any]) -> dict[str, Any]:
         command, name = request.get("command"), request.get("service")
+        self._look_at_home()
         if command == "stop":
             self.stop("told to")
             return {}
@@ -593,10 +600,24 @@ def _quoted(lines: str) -> str:
     return f"; the end of its log:\n{lines}" if lines else ""
 
 
+def read_state(home: LabHome) -> dict[str, Any]:
+    """What `_write_state` has written down.
+
+    Raises:
+        FileNotFoundError: Nothing, or the file came with a copy of another home and is about that one's processes.
+        OSError: It cannot be read.
+        ValueError: It is damaged; so too `KeyError` and `TypeError`.
+    """
+    state: dict[str, Any] = json.loads(home.state_file.read_text(encoding="utf-8"))
+    if state["home"] != home.place:
+        raise FileNotFoundError(f"{home.state_file} is that of another folder")
+    return state
+
+
 def recorded_children(home: LabHome) -> tuple[Recorded | None, list[Recorded]]:
     """The supervisor and the children that the state file names; they may have ended long ago."""
     try:
-        state = json.loads(home.state_file.read_text(encoding="utf-8"))
+        state = read_state(home)
         return Recorded(**state["supervisor"]), [Recorded(**child) for child in state["children"].values()]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None, []
@@ -640,6 +661,7 @@ def _write_state(home: LabHome, control: Mapping[str, Any], children: Mapping[st
     own = Recorded.of(os.getpid(), signal.SIGTERM)
     assert own is not None
     state = {
+        "home": home.place,
         "supervisor": asdict(own),
         "control": control,
         "children": {name: asdict(record) for name, record in children.items()},
@@ -688,7 +710,7 @@ def supervise(
         StartFailed: A service did not become ready; everything is stopped again.
     """
     home.check()
-    lock = take_over(home)
+    lock, place = take_over(home), home.place
     try:
         attempts = 3
         while True:
@@ -708,7 +730,8 @@ def supervise(
             finally:
                 watchdog.dismiss()
     finally:
-        home.state_file.unlink(missing_ok=True)
+        if home.place == place:
+            home.state_file.unlink(missing_ok=True)
         os.close(lock)
 
 

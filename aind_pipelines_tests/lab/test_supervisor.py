@@ -470,3 +470,69 @@ def test_a_lab_that_a_background_job_started_listens_to_sigint(tiny: TinyLab) ->
     owner, children = processes_of(tiny)
     owner.signal(signal.SIGINT)
     assert wait_for_the_end([owner, *children], 8.0) == []
+
+
+def test_a_copy_of_a_lab_is_refused_and_never_touches_it(tiny: TinyLab, tmp_path: Path) -> None:
+    tiny.up()
+    copy = LabHome(shutil.copytree(tiny.home.root, tmp_path / "copy"))
+    for ask in (control.status, environment.exports, lambda home: control.ensure_up(home, program=PROGRAM)):
+        with pytest.raises(LabError, match=rf"is a copy of the lab in {tiny.home.root}.*lab up --home DIR"):
+            ask(copy)
+    with pytest.raises(control.NotUp):
+        control.hold(copy, "aws")
+    assert control.leave(copy) is False
+    assert control.stop(copy) is False
+    assert control.status(tiny.home).healthy
+    assert {service.restarts for service in control.status(tiny.home).services} == {0}
+
+
+def test_a_copy_whose_original_is_gone_is_the_lab(tiny: TinyLab, tmp_path: Path) -> None:
+    tiny.up()
+    copy = TinyLab(Path(shutil.copytree(tiny.home.root, tmp_path / "copy")))
+    control.stop(tiny.home)
+    shutil.rmtree(tiny.home.root)
+    TinyLab(tiny.home.root).define()  # a lab that is made there later is another one
+    tiny.home.reload()
+    tiny.home.initialise()
+    try:
+        assert copy.up() is True
+        assert control.status(copy.home).healthy
+    finally:
+        control.stop(copy.home)
+
+
+def test_a_home_reached_through_a_link_is_the_same_lab(tiny: TinyLab, tmp_path: Path) -> None:
+    tiny.up()
+    (tmp_path / "link").symlink_to(tiny.home.root)
+    linked = LabHome(tmp_path / "link")
+    assert control.status(linked) == control.status(tiny.home)
+    assert control.ensure_up(linked, program=PROGRAM) is False
+
+
+def test_a_lab_whose_home_is_moved_ends_and_starts_at_its_new_place(tiny: TinyLab, tmp_path: Path) -> None:
+    tiny.up()
+    owner, children = processes_of(tiny)
+    ports, secrets = tiny.home.ports, tiny.home.secrets
+    moved = TinyLab(tiny.home.root.rename(tmp_path / "moved"))
+    try:
+        assert moved.up() is True
+        assert not [process.pid for process in (owner, *children) if process.alive]
+        assert (moved.home.ports, moved.home.secrets) == (ports, secrets)
+        assert [line for line in moved.said if "was moved here from" in line]
+        assert not tiny.home.root.exists()
+    finally:
+        control.stop(moved.home)
+
+
+def test_a_lab_that_took_the_place_of_a_moved_one_is_left_alone(tiny: TinyLab, tmp_path: Path) -> None:
+    tiny.up()
+    owner, children = processes_of(tiny)
+    rows = json.loads((tiny.home.root / ".fake.json").read_text())
+    os.kill(owner.pid, signal.SIGSTOP)  # it sees what has happened when both are done
+    tiny.home.root.rename(tmp_path / "moved")
+    successor = TinyLab(tiny.home.root)
+    successor.define(*rows)
+    successor.up()
+    os.kill(owner.pid, signal.SIGCONT)
+    assert wait_for_the_end([owner, *children], 10.0) == []
+    assert control.status(successor.home).healthy

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,11 +19,15 @@ import psutil
 import psycopg
 import pytest
 
+from aind_pipelines.archive.layout import MARKER, Archive, init_archive
+from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.lab import control, environment, preparation
 from aind_pipelines.lab.home import SERVICES, HomeError, LabHome
 from aind_pipelines.lab.postgres import Cluster
 from aind_pipelines.lab.processes import Recorded
 from aind_pipelines.lab.supervisor import recorded_children
+
+from .conftest import PROGRAM
 
 pytestmark = pytest.mark.slow
 CALLER = {
@@ -374,3 +379,36 @@ def test_a_postgres_of_another_cluster_is_left_alone(up: LabHome, tmp_path: Path
     assert Cluster(other).end_orphans() == []
     assert {one.pid for one in Cluster(up).processes()} > {service(up, "postgres").pid}
     assert service(up, "postgres").healthy
+
+
+def test_a_moved_home_goes_on_with_its_archives_though_the_registrys_port_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir(mode=0o700)
+    (folder / ".fake.json").write_text(json.dumps([{"name": "registry", "real": True}]))
+
+    @contextlib.contextmanager
+    def registry_of(home: LabHome) -> Iterator[RegistryClient]:
+        control.ensure_up(home, program=PROGRAM)
+        try:
+            login = home.environment()["NBANK_USERNAME"], home.environment()["NBANK_PASSWORD"]
+            with RegistryClient(home.url("registry"), login) as client:
+                yield client
+        finally:
+            control.stop(home)
+
+    with registry_of(LabHome(folder)) as registry:
+        port = LabHome(folder).ports["registry"]
+        for place in (folder / "archives" / "live", tmp_path / "elsewhere", tmp_path / "first-not"):
+            init_archive(place, registry)
+        (tmp_path / "elsewhere" / MARKER).chmod(0o640)
+    moved = folder.rename(tmp_path / "second")
+    with socket.create_server(("127.0.0.1", port)), registry_of(LabHome(moved)) as registry:
+        roots = {one.name: one.root for one in registry.archives()}
+        assert str(port) not in registry.url
+        assert roots == {
+            "live": str(moved / "archives" / "live"),
+            "elsewhere": str(tmp_path / "elsewhere"),
+            "first-not": str(tmp_path / "first-not"),
+        }
+        assert {Archive.open(root).config.registry for root in roots.values()} == {registry.url}
+        assert (tmp_path / "elsewhere" / MARKER).stat().st_mode & 0o777 == 0o640
