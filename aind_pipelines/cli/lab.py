@@ -163,6 +163,8 @@ def _table(seen: control.LabStatus) -> None:
     if not seen.services:
         click.echo(f"There is no lab in {seen.home}. Start one: aind-pipelines lab up --home {seen.home}")
         return
+    if seen.reason:
+        click.echo(f"{click.style('supervisor unresponsive', fg='red')}: {seen.reason}\n")
     click.echo(f"{'service':<17} {'state':<13} {'pid':>7} {'restarts':>8}  {'since':<25} url")
     for one in seen.services:
         state = click.style(f"{one.health:<13}", fg=_COLOURS.get(one.health, "red"))
@@ -197,8 +199,11 @@ def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> N
     if sessions is None and records is None:
         raise click.UsageError("Say what to load: --sessions N, --records DIR, or both.")
     lab_home = LabHome(home)
-    if not control.is_up(lab_home):
-        raise LabError(f"The lab in {lab_home.root} is not up. Start it: aind-pipelines lab up --home {lab_home.root}")
+    if not (seen := control.status(lab_home)).up:
+        raise LabError(
+            seen.reason
+            or f"The lab in {lab_home.root} is not up. Start it: aind-pipelines lab up --home {lab_home.root}"
+        )
     _seed(lab_home, sessions, seed, records)
 
 

@@ -28,11 +28,29 @@ from aind_pipelines.lab.supervisor import Health, read_state, recorded_children,
 Progress = Callable[[str], None]
 _START_LIMIT = 300.0
 _STOP_LIMIT = 20.0
+_ANSWER_LIMIT = 5.0
+"""Seconds within which a supervisor answers what it need not wait for; a probe of its takes two."""
 _PROGRAM = (sys.executable, "-m", "aind_pipelines.lab.supervisor")
 
 
 class NotUp(LabError):
     """No supervisor answers for this home."""
+
+
+class Unresponsive(NotUp):
+    """The supervisor lives, and does not answer.
+
+    Attributes:
+        pid: Its process.
+    """
+
+    def __init__(self, home: LabHome, pid: int) -> None:
+        super().__init__(
+            f"The supervisor of the lab in {home.root}, process {pid}, lives and does not answer: it hangs, is "
+            f"suspended (kill -CONT {pid} resumes it), or the machine is overloaded. End the lab, the data stay: "
+            f"aind-pipelines lab down --home {home.root}"
+        )
+        self.pid = pid
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,9 @@ class LabStatus:
         up: Whether its supervisor answers.
         ready: Whether every service has been ready once.
         pid: The supervisor's process.
-        services: In the order of the table; of a lab that is not up, all stopped.
+        services: In the order of the table; of a lab that is not up, all stopped; of one whose supervisor does not
+            answer, all unknown.
+        reason: Why the supervisor does not answer although it lives; empty otherwise.
     """
 
     home: str
@@ -82,6 +102,7 @@ class LabStatus:
     ready: bool
     pid: int | None
     services: tuple[ServiceStatus, ...]
+    reason: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -93,10 +114,13 @@ class LabStatus:
         return asdict(self) | {"healthy": self.healthy}
 
 
-def _ask(home: LabHome, command: str, service: str | None = None, limit: float = 15.0, **more: Any) -> dict[str, Any]:
+def _ask(
+    home: LabHome, command: str, service: str | None = None, limit: float = _ANSWER_LIMIT, **more: Any
+) -> dict[str, Any]:
     """Send one command to the supervisor and return its answer.
 
     Raises:
+        Unresponsive: The supervisor lives, and does not answer in time.
         NotUp: Nobody answers.
         LabError: The supervisor says no, or the home may not be looked into.
     """
@@ -110,6 +134,9 @@ def _ask(home: LabHome, command: str, service: str | None = None, limit: float =
     except PermissionError as error:
         raise home.explanation(error) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        owner, _ = recorded_children(home)
+        if isinstance(error, TimeoutError) and owner is not None and owner.alive:
+            raise Unresponsive(home, owner.pid) from None
         raise NotUp(
             f"The lab in {home.root} is not up ({error.__class__.__name__}). "
             f"Start it: aind-pipelines lab up --home {home.root}"
@@ -127,26 +154,28 @@ def status(home: LabHome) -> LabStatus:
     """
     try:
         answer = _ask(home, "status")
+    except Unresponsive as error:
+        return LabStatus(str(home.root), False, False, error.pid, _not_told(home, Health.UNKNOWN), error.message)
     except NotUp:
-        return LabStatus(str(home.root), False, False, None, _stopped(home))
+        return LabStatus(str(home.root), False, False, None, _not_told(home, Health.STOPPED))
     services = tuple(ServiceStatus(**row) for row in answer["services"])
     return LabStatus(str(home.root), True, answer["ready"] and not answer["stopping"], answer["pid"], services)
 
 
-def _stopped(home: LabHome) -> tuple[ServiceStatus, ...]:
+def _not_told(home: LabHome, health: Health) -> tuple[ServiceStatus, ...]:
+    """The services of a lab whose supervisor says nothing about them."""
     if not home.exists:
         return ()
     home.reload()
     return tuple(
-        ServiceStatus(name, home.url(name), name in home.external, Health.STOPPED, None, 0, None, "")
-        for name in home.ports
+        ServiceStatus(name, home.url(name), name in home.external, health, None, 0, None, "") for name in home.ports
     )
 
 
 def is_up(home: LabHome) -> bool:
     """Whether the lab's supervisor answers; its services may still be starting."""
     try:
-        _ask(home, "status")
+        _ask(home, "ping")
     except NotUp:
         return False
     return True
@@ -180,6 +209,7 @@ def ensure_up(
         Whether it was started here.
 
     Raises:
+        Unresponsive: Its supervisor lives, and does not answer.
         LabError: It did not come up, and is stopped again; it is up with other external services; or a connection
             string is malformed.
     """
@@ -219,6 +249,8 @@ def _use(home: LabHome, while_used: bool) -> bool:
     owner, _ = recorded_children(home)
     try:
         _ask(home, "join" if while_used else "keep", user=_this_process())
+    except Unresponsive:
+        raise
     except NotUp:
         return False
     except LabError:  # it is stopping
@@ -227,7 +259,7 @@ def _use(home: LabHome, while_used: bool) -> bool:
 
 
 def _ends(supervisor: Recorded | None) -> bool:
-    """Wait for the end of a supervisor that was told to stop; its children end before it."""
+    """Wait for the end of a supervisor that was told to stop, when its children end before it, or was killed."""
     deadline = time.monotonic() + _STOP_LIMIT
     while supervisor is not None and supervisor.alive:
         if time.monotonic() > deadline:
@@ -350,6 +382,8 @@ def _followed(event: dict[str, Any], tell: Progress) -> bool:
 
 def _wait_until_ready(home: LabHome, deadline: float) -> None:
     while not (seen := status(home)).ready:
+        if seen.reason:
+            raise LabError(seen.reason)
         if not seen.up:
             raise LabError(f"The lab in {home.root} stopped while it was starting; see {home.log('supervisor')}.")
         if time.monotonic() > deadline:
@@ -381,7 +415,8 @@ def hold(home: LabHome, service: str) -> None:
         NotUp: The lab is not up.
         LabError: There is no such service of the lab's own.
     """
-    _ask(home, "hold", service)
+    _ask(home, "ping")  # a supervisor that hangs is found out at once; what follows takes its time
+    _ask(home, "hold", service, limit=30.0)
 
 
 def release(home: LabHome, service: str) -> None:
@@ -391,6 +426,7 @@ def release(home: LabHome, service: str) -> None:
         NotUp: The lab is not up.
         LabError: It does not become ready, or is not the lab's own.
     """
+    _ask(home, "ping")
     _ask(home, "release", service, limit=180.0)
 
 
@@ -420,16 +456,20 @@ def stop(home: LabHome) -> bool:
     owner, children = recorded_children(home)
     living = [process for process in (owner, *children) if process is not None and process.alive]
     living += Cluster(home).processes()
+    patience = _STOP_LIMIT
     try:
         _ask(home, "stop")
-    except NotUp:
+    except NotUp as error:
         if owner is not None:
             owner.signal(signal.SIGTERM)
+        if isinstance(error, Unresponsive):
+            patience = _ANSWER_LIMIT
     try:
-        os.close(home.lock(_STOP_LIMIT))
+        os.close(home.lock(patience))
     except HomeInUse:
         if owner is not None:
             owner.signal(signal.SIGKILL)
+            _ends(owner)  # one that was suspended takes a moment to go
     lock = take_over(home)
     home.state_file.unlink(missing_ok=True)
     os.close(lock)

@@ -63,6 +63,7 @@ class Health(StrEnum):
     HELD = "held"
     FAILED = "failed"
     STOPPED = "stopped"
+    UNKNOWN = "unknown"
 
 
 class StepFailed(Exception):
@@ -511,6 +512,8 @@ class Supervisor:
         self._look_at_home()
         if command == "stop":
             self.stop("told to")
+            return {}
+        if command == "ping":
             return {}
         if command == "status":
             return await self._status()

@@ -536,3 +536,39 @@ def test_a_lab_that_took_the_place_of_a_moved_one_is_left_alone(tiny: TinyLab, t
     os.kill(owner.pid, signal.SIGCONT)
     assert wait_for_the_end([owner, *children], 10.0) == []
     assert control.status(successor.home).healthy
+
+
+@pytest.mark.slow
+def test_a_supervisor_that_hangs_is_named_with_its_process_and_can_be_stopped(tiny: TinyLab) -> None:
+    tiny.up()
+    owner, children = processes_of(tiny)
+    os.kill(owner.pid, signal.SIGSTOP)
+    seen = control.status(tiny.home)
+    assert (seen.up, seen.healthy, seen.pid) == (False, False, owner.pid)
+    assert {service.health for service in seen.services} == {"unknown"}
+    assert all(part in seen.reason for part in (str(owner.pid), "lab down --home", "kill -CONT"))
+    shown = subprocess.run(
+        [sys.executable, "-m", "aind_pipelines.cli", "lab", "status", "--home", str(tiny.home.root)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(control.__file__).parents[2])},
+    )
+    assert shown.returncode == 1
+    assert f"supervisor unresponsive: {seen.reason}" in shown.stdout
+    for ask in (tiny.up, lambda: control.hold(tiny.home, "aws")):
+        with pytest.raises(control.Unresponsive, match=f"process {owner.pid}, lives and does not answer"):
+            ask()
+    assert control.stop(tiny.home) is True
+    assert not [process.pid for process in (owner, *children) if process.alive]
+    assert tiny.up() is True
+
+
+def test_a_supervisor_that_was_suspended_goes_on(tiny: TinyLab) -> None:
+    tiny.up()
+    owner, _ = processes_of(tiny)
+    os.kill(owner.pid, signal.SIGSTOP)
+    assert not control.is_up(tiny.home)
+    os.kill(owner.pid, signal.SIGCONT)
+    assert control.status(tiny.home).healthy
