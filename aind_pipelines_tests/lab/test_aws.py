@@ -18,7 +18,9 @@ from typing import Any
 import boto3
 import psutil
 import pytest
+from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from aind_pipelines.settings import S3Policy
 
@@ -227,3 +229,29 @@ def test_many_small_reads_are_not_held_up_and_memory_stays_small(child: Child) -
     # A delayed acknowledgement would cost each of them 40 ms; another program may cost some of them more.
     assert min(times) < 0.03
     assert psutil.Process(child.process.pid).memory_full_info().uss < 110e6
+
+
+def test_what_is_checked_is_what_the_manual_says(child: Child) -> None:
+    child.ready()
+    s3, bucket = child.client("s3"), S3Policy().buckets[0]
+    s3.put_object(Bucket=bucket, Key="private", Body=b"1", ContentMD5="XrY7u+Ae7tCTyyK7j1rNww==")
+    unsigned = boto3.client(
+        "s3", endpoint_url=child.url, region_name="us-west-2", config=Config(signature_version=UNSIGNED)
+    )
+    for ask in (unsigned.get_object, unsigned.delete_object):
+        with pytest.raises(ClientError, match="403"):
+            ask(Bucket=bucket, Key="private")
+    unsigned.put_object(Bucket=bucket, Key="unsigned", Body=b"1")
+    assert {"private", "unsigned"} <= {one["Key"] for one in unsigned.list_objects_v2(Bucket=bucket)["Contents"]}
+    expired = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "private"}, ExpiresIn=-60)
+    with urllib.request.urlopen(expired, timeout=30) as answer:
+        assert answer.read() == b"1"
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]}))
+    with pytest.raises(ClientError, match="403"):
+        s3.get_object(Bucket=bucket, Key="private")
+    secrets = child.client("secretsmanager")
+    secrets.create_secret(Name="made-by-anybody", SecretString="v", KmsKeyId="alias/nowhere")
+    assert secrets.get_secret_value(SecretId="made-by-anybody")["SecretString"] == "v"
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        secrets.get_secret_value(SecretId="nowhere")
