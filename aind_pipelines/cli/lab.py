@@ -192,6 +192,8 @@ def env(home: Path) -> None:
 def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> None:
     """Fill a lab that is up: a generated institute, real records, or both. The same again changes nothing.
 
+    Records that were edited in DocDB since become again what their files say; the institute stays as it is.
+
     \b
     aind-pipelines lab seed --sessions 100 --seed 0
     aind-pipelines lab seed --records path/to/records

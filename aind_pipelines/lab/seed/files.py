@@ -96,6 +96,27 @@ def add_objects(folder: Path, objects: Objects) -> list[tuple[str, str]]:
     return left_out
 
 
+def hold_objects(folder: Path, objects: Objects) -> bool:
+    """Whether ``<folder>/aws/s3`` holds these S3 objects, apart from those that files cannot stand for."""
+    return all(
+        _holds(folder / "aws" / "s3" / bucket / prefix / key, body)
+        for bucket, prefixes in objects.items()
+        for prefix, bodies in prefixes.items()
+        for key, body in bodies.items()
+    )
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        return True
+
+
 def add_named(path: Path, values: Mapping[str, Any]) -> bool:
     """Add named secrets or parameters to a file of them."""
     return write_private(path, as_json({**read_json(path), **values}))

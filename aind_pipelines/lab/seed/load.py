@@ -1,16 +1,18 @@
 """Bring a seed into a running lab.
 
 Everything is added in steps that can be repeated: a seed that was killed is done again, from whatever stands. What has
-been brought in completely is noted in ``<home>/seed/seed.json`` and never touched again, so that a second call does
-not undo what was done with the lab meanwhile.
+been brought in completely is noted in ``<home>/seed/seed.json``. A made-up institute is left alone from then on, so
+that a second call does not undo what was done with the lab meanwhile. Records from files are compared with what the
+lab holds: who asks for a folder wants the lab to hold what it says now, whatever was loaded or edited in between.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +156,7 @@ def seed(
         report = SeedReport(changed=False)
         if sessions:
             wanted = {"sessions": sessions, "seed": seed}
-            if (done := marker["generated"]) and done["done"]:
+            if (done := marker["generated"]) and done["done"] and _holds_records(home):
                 report.counts |= done["counts"]
                 say(f"{sessions} sessions of seed {seed} are there already; nothing to do")
             else:
@@ -178,11 +180,19 @@ def _seed_records(
     report.without_files = known.without_files
     part = marker["records"].get(found.fingerprint)
     if part and part["done"]:
-        report.counts |= part["counts"]
-        report.unloadable += [Unloadable(*item) for item in part["refused"]]
-        report.without_files += part.get("left_out", [])
-        say("the records are there already; nothing to do")
-        return
+        refused_before = [Unloadable(*item) for item in part["refused"]]
+        expected = _without(found, {item.file for item in refused_before})
+        others = others_than(home, expected)
+        if not others and files.hold_objects(home.seed_dir, known.objects):
+            report.counts |= part["counts"]
+            report.unloadable += refused_before
+            report.without_files += part.get("left_out", [])
+            say("the records are there already; nothing to do")
+            return
+        what = (
+            f"{others} of them are not in DocDB as the files have them" if others else "their files in S3 are others"
+        )
+        say(f"these records were loaded before, but {what}; loading them again")
     marker["records"][found.fingerprint] = {"folder": folder, "done": False}
     _write_marker(home, marker)
     counts, refused, left_out = _bring_records(home, found, known, say)
@@ -204,6 +214,14 @@ def _seed_records(
     report.counts |= counts
     report.unloadable += refused
     report.without_files += left_out
+
+
+def _without(found: real.RealRecords, left_out: Set[str]) -> dict[str, list[dict[str, Any]]]:
+    """The records by database, without those of some files."""
+    return {
+        database: [record for record in records if found.files[database, repr(record["_id"])] not in left_out]
+        for database, records in found.records.items()
+    }
 
 
 # --- the marker ------------------------------------------------------------------------------------------------------
@@ -467,23 +485,64 @@ def load_records(
     Raises:
         ServiceUnavailable: DocDB does not answer.
     """
+    refused: list[tuple[str, object, str]] = []
+    with _collections(home, patience) as collections:
+        for database, collection in collections.items():
+            for name in _INDEXES:
+                collection.create_index(name)
+            for batch in _batches(records.get(database, [])):
+                refused += [(database, record_id, reason) for record_id, reason in _put(collection, batch)]
+    return refused
+
+
+def others_than(home: LabHome, records: Mapping[str, list[dict[str, Any]]]) -> int:
+    """How many records DocDB holds with another content, or not at all.
+
+    Args:
+        home: The lab.
+        records: Records by database.
+
+    Raises:
+        ServiceUnavailable: DocDB does not answer.
+    """
+    others = 0
+    with _collections(home) as collections:
+        for database, collection in collections.items():
+            for batch in _batches(records.get(database, [])):
+                found = collection.find({"_id": {"$in": [record["_id"] for record in batch]}})
+                there = {repr(record["_id"]): _comparable(record) for record in found}
+                others += sum(there.get(repr(record["_id"])) != _comparable(record) for record in batch)
+    return others
+
+
+def _comparable(record: dict[str, Any]) -> str:
+    """Text that is the same for the same content: the order of fields is none, but 1, 1.0 and true differ."""
+    return json.dumps(record, sort_keys=True, default=repr)
+
+
+def _holds_records(home: LabHome) -> bool:
+    """Whether DocDB holds any record; one that was emptied, or was put in another's place, does not."""
+    with _collections(home) as collections:
+        return any(collection.find_one({}, {"_id": 1}) is not None for collection in collections.values())
+
+
+@contextlib.contextmanager
+def _collections(home: LabHome, patience: float = 10.0) -> Iterator[dict[str, Any]]:
+    """The collection of records of each database."""
+    from bson import CodecOptions
+    from bson.codec_options import DatetimeConversion
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
-    refused: list[tuple[str, object, str]] = []
+    # A record that somebody edited may hold any time that BSON can.
+    options = CodecOptions[dict[str, Any]](datetime_conversion=DatetimeConversion.DATETIME_AUTO)
     try:
         with MongoClient[dict[str, Any]](home.docdb().uri, serverSelectionTimeoutMS=int(patience * 1000)) as client:
-            for database in DATABASES:
-                collection = client[database][COLLECTION]
-                for name in _INDEXES:
-                    collection.create_index(name)
-                for batch in _batches(records.get(database, [])):
-                    refused += [(database, record_id, reason) for record_id, reason in _put(collection, batch)]
+            yield {name: client[name].get_collection(COLLECTION, codec_options=options) for name in DATABASES}
     except PyMongoError as error:
         # What follows is the state of every member.
         cause = re.split(r" \(configured timeouts:|, Timeout: |\.?, full error: ", " ".join(str(error).split()))[0]
         raise ServiceUnavailable("DocDB", f"records cannot be loaded: {cause}. Is the lab up?") from error
-    return refused
 
 
 def _batches(records: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import psycopg
 import pytest
+from bson import DatetimeMS
 from pymongo import MongoClient
 
 from aind_pipelines.archive.layout import Archive
@@ -251,6 +252,88 @@ def test_a_load_that_failed_is_forgotten_once_its_folder_was_loaded(running: Lab
     seed(running, sessions=None, records=tmp_path)
     assert standing(running) == Standing(complete=True)
     assert held(running)["metadata_index"]["repaired"]["n"] == 2
+
+
+def test_records_are_there_as_their_files_say_whatever_was_loaded_or_edited_since(
+    running: LabHome, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    place = "s3://another-bucket/put-back"
+
+    def write(folder: Path, **more: Any) -> dict[str, Any]:
+        folder.mkdir(exist_ok=True)
+        record = {"_id": "put-back", "location": place, "nan": float("nan"), "n": 1, "m": 2**40} | more
+        (folder / "record.json").write_text(json.dumps(record))
+        return record
+
+    def load_again(folder: Path) -> tuple[bool, list[str]]:
+        said: list[str] = []
+        return seed(running, sessions=None, records=folder, progress=said.append).changed, said
+
+    def there() -> tuple[str, str]:
+        body = aws(running, "s3").get_object(Bucket="another-bucket", Key="put-back/metadata.nd.json")["Body"].read()
+        return text(held(running)["metadata_index"]["put-back"]), text(json.loads(body))
+
+    def text(record: dict[str, Any]) -> str:
+        """What is no number is not equal to itself, and 1 is equal to true; as text they are told apart."""
+        return json.dumps(record, sort_keys=True)
+
+    original = write(first)
+    assert load_again(first)[0]
+    edited = write(first, n=2)
+    assert load_again(first)[0]
+    assert there() == (text(edited), text(edited))
+    write(first)
+    changed, said = load_again(first)
+    assert changed
+    assert said[0].startswith("these records were loaded before, but 1 of them are not in DocDB as the files have")
+    assert there() == (text(original), text(original))
+    other = write(second, n=3)
+    for folder, expected in ((second, other), (first, original), (second, other), (first, original)):
+        assert load_again(folder)[0]
+        assert there() == (text(expected), text(expected))
+        assert load_again(folder) == (False, ["the records are there already; nothing to do"])
+    write(second, _id="its-neighbour")
+    assert load_again(second)[0]
+    changed, said = load_again(first)
+    assert changed
+    assert "their files in S3 are others" in said[0]
+    assert there() == (text(original), text(original))
+    with MongoClient[dict[str, Any]](running.docdb().uri) as client:
+        collection = client["metadata_index"][COLLECTION]
+        by_hand: tuple[dict[str, Any], ...] = (
+            {"$set": {"n": 1.5}}, {"$set": {"n": True}}, {"$set": {"more": DatetimeMS(2**60)}}, {"$unset": {"n": 1}}
+        )  # fmt: skip
+        for change in by_hand:
+            collection.update_one({"_id": "put-back"}, change)
+            assert load_again(first)[0]
+            assert there() == (text(original), text(original))
+        collection.delete_one({"_id": "put-back"})
+        assert load_again(first)[0]
+        assert there() == (text(original), text(original))
+    assert load_again(first) == (False, ["the records are there already; nothing to do"])
+    assert standing(running) == Standing(complete=True)
+
+
+def test_a_record_that_docdb_refuses_does_not_make_every_load_a_change(running: LabHome, tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(json.dumps({"_id": "beside a refused one"}))
+    (tmp_path / "refused.json").write_text(json.dumps({"_id": "refused", "$where": 1}))
+    for changed in (True, False):
+        report = seed(running, sessions=None, records=tmp_path)
+        assert report.changed is changed
+        assert [item.file for item in report.unloadable] == ["refused.json"]
+
+
+def test_an_institute_comes_again_into_a_docdb_that_holds_nothing(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    with MongoClient[dict[str, Any]](running.docdb().uri) as client:
+        for database in DATABASES:
+            client.drop_database(database)
+    assert seed(running, sessions=25, seed=3).changed
+    assert {database: list(records) for database, records in held(running).items()} == {
+        database: [record["_id"] for record in records] for database, records in generate(25, 3).records.items()
+    }
+    assert not seed(running, sessions=25, seed=3).changed
 
 
 def _unavailable(*_: object) -> list[tuple[str, object, str]]:
