@@ -19,12 +19,13 @@ from bson.raw_bson import RawBSONDocument
 
 from aind_pipelines.lab.docdb import fields
 from aind_pipelines.lab.docdb import pipeline as pipelines
-from aind_pipelines.lab.docdb.cursors import Cursors
+from aind_pipelines.lab.docdb.cursors import Cursors, check_result
 from aind_pipelines.lab.docdb.errors import (
     AUTHENTICATION_FAILED,
     BSON_OBJECT_TOO_LARGE,
     CANNOT_CREATE_INDEX,
     COMMAND_NOT_FOUND,
+    DISTINCT_TOO_LARGE,
     DUPLICATE_KEY,
     FAILED_TO_PARSE,
     INDEX_NOT_FOUND,
@@ -64,7 +65,7 @@ from aind_pipelines.lab.docdb.updates import (
     is_replacement,
     upsert_seed,
 )
-from aind_pipelines.lab.docdb.values import Document, decode, is_document, is_number, key, plain
+from aind_pipelines.lab.docdb.values import Document, decode, is_document, is_number, key, plain, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ VERSION = "6.0.0"
 MAX_WIRE_VERSION = 17
 MAX_BATCH = 100_000
 _INSERTS_PER_TRANSACTION = 500
+_MAX_TOLD_BYTES = 2**20
+"""Of the errors of one write command, those told with message and details; the rest has its code only."""
 _MAX_DEPTH = 180
 _UPSERT_ATTEMPTS = 3
 _WITHOUT_LOGIN = {
@@ -154,9 +157,19 @@ class Call:
         value = self.get(name)
         if value is None:
             return None
-        if not is_number(value) or value != int(value) or value < least:
+        return self.as_whole(name, value, least)
+
+    def as_whole(self, name: str, value: Any, least: int = 0) -> int:
+        """`value`, of the argument `name`, as the whole number that it must be."""
+        number = whole_number(value)
+        if number is None or number < least:
             raise CommandError(51024, f"the argument {name} of {self.name} must be a whole number of at least {least}")
-        return int(value)
+        return number
+
+    def batch_size(self) -> int | None:
+        """The size of the first batch, of commands that have it in their argument ``cursor``."""
+        size = self.document("cursor").get("batchSize")
+        return None if size is None else self.as_whole("cursor.batchSize", size)
 
     def sort(self, name: str = "sort") -> Sort:
         """An argument that is a sort document."""
@@ -186,9 +199,17 @@ class _Writes:
     modified: int = 0
     upserted: list[dict[str, Any]] = default(default_factory=list)
     errors: list[dict[str, Any]] = default(default_factory=list)
+    told: int = 0
 
     def failed(self, position: int, error: CommandError) -> None:
-        self.errors.append({"index": position, "code": error.code, "errmsg": error.message, **error.details})
+        full = {"index": position, "code": error.code, "errmsg": error.message, **error.details}
+        size = len(bson.encode(full))
+        if self.told + size > _MAX_TOLD_BYTES:
+            # As MongoDB does: a hundred thousand of them, or a few with large values, are no message any more.
+            full = {"index": position, "code": error.code, "errmsg": ""}
+        else:
+            self.told += size
+        self.errors.append(full)
 
 
 class Commands:
@@ -449,7 +470,7 @@ class Commands:
 
     def _count(self, call: Call) -> dict[str, Any]:
         call.allow("query", "skip", "limit", "fields")
-        limit = abs(int(call.get("limit", 0)))
+        limit = abs(call.whole("limit", least=-(2**63)) or 0)
         amount = self._questions.count(
             self._collection(call), call.document("query"), call.whole("skip") or 0, limit, limits=call.limits
         )
@@ -460,11 +481,10 @@ class Commands:
         path = call.get("key")
         if not isinstance(path, str) or not path:
             raise CommandError(TYPE_MISMATCH, "distinct needs a key")
-        return {
-            "values": self._questions.distinct(
-                self._collection(call), path, call.document("query"), limits=call.limits
-            )
-        }
+        values = self._questions.distinct(self._collection(call), path, call.document("query"), limits=call.limits)
+        if len(bson.encode({"values": values})) > MAX_DOCUMENT_BYTES:
+            raise CommandError(DISTINCT_TOO_LARGE, "distinct too big, 16mb cap")
+        return {"values": values}
 
     def _aggregate(self, call: Call) -> dict[str, Any]:
         call.allow("pipeline", "cursor")
@@ -472,7 +492,7 @@ class Commands:
             raise not_implemented("explain")
         collection = self._collection(call)
         question = pipelines.split(call.documents("pipeline"))
-        size = call.document("cursor").get("batchSize")
+        size = call.batch_size()
         namespace = f"{call.database}.{call.target}"
         counted = pipelines.counts_only(question.rest)
         if counted is not None:
@@ -670,31 +690,42 @@ class Commands:
             raise CommandError(FAILED_TO_PARSE, "Either an update or remove=true must be specified")
         if remove and (upsert or call.get("new")):
             raise CommandError(FAILED_TO_PARSE, "Cannot specify both upsert or new=true and remove=true")
-        transform = compile_projection(call.document("fields")) or (lambda document: document)
+        transform = compile_projection(call.document("fields"))
         update = None if remove else compile_update(change)
         found: list[Document] = []
+
+        def shown(document: Document) -> Document:
+            if transform is None:
+                return document
+            projected = transform(document)
+            check_result(bson.encode(projected))
+            return projected
 
         def change_one(collection: Collection, stored: Stored) -> None:
             if update is None:
                 self._store.delete(collection, stored)
-                found.append(stored.document)
+                document: Document = stored.document
             else:
                 new, _ = self._apply(collection, stored, update)
-                found.append(new if call.get("new") else stored.document)
+                document = new if call.get("new") else stored.document
+            # Within the transaction: what cannot be answered is not done either.
+            found.append(shown(document))
 
         for attempt in range(_UPSERT_ATTEMPTS):
             if self._for_each(call, name, query, change_one, call.sort(), multi=False):
                 last_error = {"n": 1} if update is None else {"n": 1, "updatedExisting": True}
-                return {"lastErrorObject": last_error, "value": transform(found[0])}
+                return {"lastErrorObject": last_error, "value": found[0]}
             if update is None:
                 return {"lastErrorObject": {"n": 0}, "value": None}
             if not upsert:
                 break
-            document = self._upsert(call, name, query, update, last=attempt == _UPSERT_ATTEMPTS - 1)
+            with self._store.writing():
+                document = self._upsert(call, name, query, update, last=attempt == _UPSERT_ATTEMPTS - 1)
+                value = shown(document) if document is not None and call.get("new") else None
             if document is not None:
                 return {
                     "lastErrorObject": {"n": 1, "updatedExisting": False, "upserted": document["_id"]},
-                    "value": transform(document) if call.get("new") else None,
+                    "value": value,
                 }
         return {"lastErrorObject": {"n": 0, "updatedExisting": False}, "value": None}
 
@@ -728,9 +759,7 @@ class Commands:
         call.allow("cursor")
         collection = self._existing(call)
         specs: list[Document] = [index.spec for index in collection.indexes if index.listed]
-        return self._cursors.first(
-            f"{call.database}.{call.target}", iter(specs), call.document("cursor").get("batchSize")
-        )
+        return self._cursors.first(f"{call.database}.{call.target}", iter(specs), call.batch_size())
 
     def _drop_indexes(self, call: Call) -> dict[str, Any]:
         call.allow("index")
@@ -777,7 +806,7 @@ class Commands:
                 entry["idIndex"] = collection.indexes[0].spec
             if matches(entry):
                 described.append(entry)
-        size = call.document("cursor").get("batchSize")
+        size = call.batch_size()
         return self._cursors.first(f"{call.database}.$cmd.listCollections", iter(described), size)
 
     def _list_databases(self, call: Call) -> dict[str, Any]:

@@ -12,12 +12,26 @@ import bson
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from aind_pipelines.lab.docdb.errors import CURSOR_NOT_FOUND, UNAUTHORIZED, CommandError
+from aind_pipelines.lab.docdb.errors import BSON_OBJECT_TOO_LARGE, CURSOR_NOT_FOUND, UNAUTHORIZED, CommandError
 from aind_pipelines.lab.docdb.protocol import MAX_DOCUMENT_BYTES
 from aind_pipelines.lab.docdb.values import RAW, Document
 
 DEFAULT_FIRST_BATCH = 101
 IDLE_SECONDS = 600.0
+
+
+def check_result(body: bytes) -> bytes:
+    """Refuse an encoded document of an answer that is larger than documents may be.
+
+    Raises:
+        CommandError: It is, as a stage or a projection can make it.
+    """
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise CommandError(
+            BSON_OBJECT_TOO_LARGE,
+            f"BSONObj size: {len(body)} is invalid. Size must be between 0 and {MAX_DOCUMENT_BYTES}",
+        )
+    return body
 
 
 class Cursor:
@@ -41,7 +55,10 @@ class Cursor:
         """The next documents, encoded.
 
         Args:
-            size: At most so many; None means no bound but that of a message, 16 MB and one document.
+            size: At most so many; None means no bound but that of a batch, 16 MB.
+
+        Raises:
+            CommandError: A document is larger than documents may be.
         """
         with self._lock:
             batch: list[RawBSONDocument] = []
@@ -50,7 +67,7 @@ class Cursor:
                 document = self._next()
                 if document is None:
                     break
-                total += len(document.raw)
+                total += len(document.raw) + len(str(len(batch))) + 2  # in an array, type and position come before it
                 if batch and total > MAX_DOCUMENT_BYTES:
                     self._held = document
                     break
@@ -76,7 +93,7 @@ class Cursor:
             self.exhausted = self._left == 0  # said with the last batch, without looking for one more match
         if isinstance(document, RawBSONDocument):
             return document
-        return RawBSONDocument(bson.encode(document), RAW)
+        return RawBSONDocument(check_result(bson.encode(document)), RAW)
 
 
 class Cursors:

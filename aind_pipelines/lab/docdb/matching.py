@@ -24,6 +24,7 @@ from aind_pipelines.lab.docdb.values import (
     is_number,
     key,
     type_name,
+    whole_number,
 )
 
 Predicate = Callable[[Document], bool]
@@ -151,9 +152,10 @@ def _operator(parts: tuple[str, ...], operator: str, argument: Any) -> Predicate
     if operator == "$all":
         return _all(parts, argument)
     if operator == "$size":
-        if not is_number(argument) or argument != int(argument) or argument < 0:
+        size = whole_number(argument)
+        if size is None or size < 0:
             raise bad_value("$size needs a whole number that is not negative")
-        return _any_leaf(parts, lambda value: isinstance(value, list) and len(value) == argument)
+        return _any_leaf(parts, lambda value: isinstance(value, list) and len(value) == size)
     if operator == "$mod":
         return _any(parts, _mod_test(argument))
     if operator in _NOT_IMPLEMENTED:

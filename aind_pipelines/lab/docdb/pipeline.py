@@ -14,7 +14,7 @@ from aind_pipelines.lab.docdb.errors import CommandError, bad_value, not_impleme
 from aind_pipelines.lab.docdb.expressions import Expression, compile_expression
 from aind_pipelines.lab.docdb.matching import compile_filter
 from aind_pipelines.lab.docdb.projection import compile_projection, exclude
-from aind_pipelines.lab.docdb.values import MISSING, Document, is_document, is_number, key
+from aind_pipelines.lab.docdb.values import MISSING, Document, is_document, is_number, key, whole_number
 
 Documents = Iterator[Document]
 Stage = Callable[[Documents], Documents]
@@ -153,9 +153,10 @@ def _compile(name: str, argument: Any, lookup: Lookup | None) -> Stage:
 
 
 def _whole(name: str, argument: Any, *, least: int) -> int:
-    if not is_number(argument) or argument != int(argument) or argument < least:
+    number = whole_number(argument)
+    if number is None or number < least:
         raise CommandError(15957, f"the argument to {name} must be a whole number of at least {least}")
-    return int(argument)
+    return number
 
 
 def _match(argument: Any) -> Stage:

@@ -12,8 +12,15 @@ from itertools import count
 import bson
 
 from aind_pipelines.lab.docdb.commands import Commands, Session
-from aind_pipelines.lab.docdb.errors import INVALID_BSON, PROTOCOL_ERROR, CommandError
-from aind_pipelines.lab.docdb.protocol import MessageTooLarge, ProtocolError, Request, encode_reply, read_request
+from aind_pipelines.lab.docdb.errors import BSON_OBJECT_TOO_LARGE, INVALID_BSON, PROTOCOL_ERROR, CommandError
+from aind_pipelines.lab.docdb.protocol import (
+    MAX_MESSAGE_BYTES,
+    MessageTooLarge,
+    ProtocolError,
+    Request,
+    encode_reply,
+    read_request,
+)
 from aind_pipelines.lab.docdb.store import Store
 
 log = logging.getLogger(__name__)
@@ -123,6 +130,12 @@ class Server:
                     frame = encode_reply(request.header, reply)
                 except (bson.errors.InvalidDocument, OverflowError, RecursionError) as error:
                     refusal = CommandError(INVALID_BSON, f"the answer is no BSON: {error}")
+                    frame = encode_reply(request.header, refusal.document())
+                if len(frame) > MAX_MESSAGE_BYTES:  # of which a client would close the connection
+                    refusal = CommandError(
+                        BSON_OBJECT_TOO_LARGE,
+                        f"the answer of {len(frame)} bytes is larger than the limit of {MAX_MESSAGE_BYTES} bytes",
+                    )
                     frame = encode_reply(request.header, refusal.document())
                 connection.sendall(frame)
         finally:

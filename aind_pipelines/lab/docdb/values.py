@@ -100,6 +100,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
 
 
+def whole_number(value: Any) -> int | None:
+    """A whole number of any numeric type as an int; None for anything else, NaN and infinity too."""
+    if not is_number(value):
+        return None
+    exact = value.to_decimal() if isinstance(value, Decimal128) else value
+    return int(exact) if math.isfinite(exact) and exact == int(exact) else None
+
+
 def _escaped(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").replace(b"\0", b"\0\xff") + b"\0\0"
 

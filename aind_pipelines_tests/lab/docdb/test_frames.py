@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.errors import DocumentTooLarge, OperationFailure
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
-from aind_pipelines.lab.docdb.protocol import MAX_MESSAGE_BYTES, ProtocolError, read_request
+from aind_pipelines.lab.docdb.cursors import Cursor
+from aind_pipelines.lab.docdb.protocol import MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, ProtocolError, read_request
 
 PING = bson.encode({"ping": 1, "$db": "admin"})
 
@@ -121,6 +123,103 @@ def test_a_document_of_16_mb_is_stored_and_a_larger_one_is_refused(server: Any, 
 def test_answers_of_many_megabytes_come_in_several_batches(collection: Any) -> None:
     collection.insert_many([{"_id": n, "text": "x" * 3_000_000} for n in range(12)])
     assert [len(document["text"]) for document in collection.find(batch_size=1000)] == [3_000_000] * 12
+
+
+@pytest.fixture(scope="module")
+def large(server: Any) -> Any:
+    """Documents of which two are more than an answer may hold in one."""
+    collection = server.client().tests.large
+    collection.insert_many([{"_id": n, "all": 1, "text": str(n) + "x" * 9_000_000} for n in range(8)])
+    return collection
+
+
+_SEVERAL = dict.fromkeys("abcdef", "$text")
+_JOIN = {"$lookup": {"from": "large", "localField": "all", "foreignField": "all", "as": "joined"}}
+_GROUP = {"$group": {"_id": None, "texts": {"$push": "$text"}}}
+_BY_TYPE = {"$match": {"text": {"$type": "string"}}}
+TOO_LARGE: dict[str, tuple[Callable[[Any], Any], int]] = {
+    "a group": (lambda c: list(c.aggregate([_BY_TYPE, _GROUP])), 10334),
+    "a group of two": (lambda c: list(c.aggregate([{"$match": {"_id": {"$lt": 2}}}, _GROUP])), 10334),
+    "one in the middle of others": (
+        lambda c: list(
+            c.aggregate([{"$project": {"a": "$text", "b": {"$cond": [{"$eq": ["$_id", 5]}, "$text", 0]}}}])
+        ),
+        10334,
+    ),
+    "a projection that adds fields": (lambda c: c.find_one({"_id": 1}, _SEVERAL), 10334),
+    "a join": (lambda c: list(c.aggregate([{"$match": {"_id": 1}}, _JOIN])), 10334),
+    "distinct values": (lambda c: c.distinct("text"), 17217),
+    "a changed document": (
+        lambda c: c.find_one_and_update({"_id": 1}, {"$set": {"seen": 1}}, projection=_SEVERAL),
+        10334,
+    ),
+    "a deleted document": (lambda c: c.find_one_and_delete({"_id": 1}, projection=_SEVERAL), 10334),
+    "an upserted document": (
+        lambda c: c.find_one_and_update(
+            {"_id": "new"}, {"$set": {"text": "x" * 9_000_000}}, upsert=True, projection=_SEVERAL, return_document=True
+        ),
+        10334,
+    ),
+    "an error that repeats it": (
+        # Each of these bytes takes four letters to be told.
+        lambda c: c.find_one_and_update({"_id": 1}, {"$set": {"_id": "\1" * 14_000_000}}),
+        66,
+    ),
+}
+
+
+@pytest.mark.parametrize(("question", "code"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_an_answer_that_is_too_large_is_an_error_and_changes_nothing(
+    server: Any, large: Any, question: Callable[[Any], Any], code: int
+) -> None:
+    with pytest.raises(OperationFailure) as refused:
+        question(large)
+    assert refused.value.code == code
+    assert large.find_one({"_id": 1}, {"_id": 1, "seen": 1}) == {"_id": 1}
+    assert large.count_documents({}) == 8
+
+
+def test_large_answers_come_one_by_one_where_each_can(large: Any) -> None:
+    one = [
+        {"$match": {"_id": 1}},
+        _JOIN,
+        {"$unwind": "$joined"},
+        {"$project": {"n": "$joined._id", "t": "$joined.text"}},
+    ]
+    assert [(found["n"], len(found["t"])) for found in large.aggregate(one)] == [(n, 9_000_001) for n in range(8)]
+
+
+def test_a_batch_of_the_smallest_documents_is_no_larger_than_a_document() -> None:
+    cursor = Cursor("tests.things", iter([{"_id": n} for n in range(1_000_000)]))
+    first = cursor.batch(None)
+    size = sum(len(document.raw) for document in first) + sum(len(str(n)) + 2 for n in range(len(first)))
+    assert MAX_DOCUMENT_BYTES - 100 < size <= MAX_DOCUMENT_BYTES
+    assert not cursor.done
+    assert len(first) + len(cursor.batch(None)) == 1_000_000
+    assert cursor.done
+
+
+@pytest.mark.parametrize("many", [[str(n) + "x" * 6_000_000 for n in range(4)], range(8_000)], ids=["large", "many"])
+def test_errors_that_would_fill_an_answer_are_told_by_their_code(collection: Any, many: Sequence[object]) -> None:
+    collection.insert_many([{"_id": identity} for identity in many])
+    with pytest.raises(BulkWriteError) as refused:
+        collection.insert_many([{"_id": identity} for identity in many], ordered=False)
+    errors = refused.value.details["writeErrors"]
+    assert [error["code"] for error in errors] == [11000] * len(many)
+    assert ("keyValue" in errors[0], errors[-1]["errmsg"]) == (len(many) == 8_000, "")
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, "x", float("nan"), float("inf"), bson.Decimal128("NaN")])
+def test_a_batch_size_that_is_none_is_refused(server: Any, size: object) -> None:
+    for command in (
+        {"find": "things", "batchSize": size},
+        {"aggregate": "things", "pipeline": [], "cursor": {"batchSize": size}},
+        {"listCollections": 1, "cursor": {"batchSize": size}},
+        {"find": "things", "limit": size},
+    ):
+        with pytest.raises(OperationFailure) as refused:
+            server.client().tests.command(command)
+        assert refused.value.code == 51024
 
 
 def test_an_unknown_command_is_refused_with_code_59(server: Any) -> None:
