@@ -8,6 +8,7 @@ from aind_pipelines.checks import archives, metadata, subjects, tables
 
 ALL = [
     metadata.record_counts_agree,
+    metadata.every_source_was_read,
     metadata.no_location_is_named_twice,
     metadata.deletions_are_not_held,
     tables.every_record_has_a_row,

@@ -11,12 +11,13 @@ from aind_pipelines.resources.rds import RDSResource
 
 @dg.asset_check(asset=docdb_records, pool="docdb")
 def record_counts_agree(docdb: DocDBResource, rds: RDSResource, policy: PolicyResource) -> dg.AssetCheckResult:
-    """The mirror holds as many records of each collection as DocDB does.
+    """The mirror holds as many records of each collection as DocDB does, with those that it has from another one.
 
     A warning, since DocDB may have changed since the records were read.
     """
     from sqlalchemy import func, select
 
+    from aind_pipelines.mirror.docdb.held_twice import claims
     from aind_pipelines.tables.schema import docdb_records as table
 
     counts = {}
@@ -24,7 +25,7 @@ def record_counts_agree(docdb: DocDBResource, rds: RDSResource, policy: PolicyRe
         for source in policy.load().docdb.sources:
             name = f"{source.database}.{source.collection}"
             mirrored = connection.scalar(select(func.count()).where(table.c.source == name)) or 0
-            counts[name] = (docdb.count(source), mirrored)
+            counts[name] = (docdb.count(source), mirrored + claims(connection, name))
     apart = {name: pair for name, pair in counts.items() if pair[0] != pair[1]}
     return dg.AssetCheckResult(
         passed=not apart,
@@ -32,6 +33,23 @@ def record_counts_agree(docdb: DocDBResource, rds: RDSResource, policy: PolicyRe
         description="; ".join(f"{name}: {there} in DocDB, {here} in RDS" for name, (there, here) in apart.items())
         or None,
         metadata={name: f"{there} in DocDB, {here} in RDS" for name, (there, here) in counts.items()},
+    )
+
+
+@dg.asset_check(asset=docdb_records, pool="rds")
+def every_source_was_read(rds: RDSResource, policy: PolicyResource) -> dg.AssetCheckResult:
+    """Every collection of the policy was read to its end at least once; ticks leave out one that was not."""
+    from aind_pipelines.mirror.docdb import never_read
+
+    names = [f"{source.database}.{source.collection}" for source in policy.load().docdb.sources]
+    with rds.engine() as engine:
+        unread = never_read(engine, names)
+    return dg.AssetCheckResult(
+        passed=not unread,
+        description=f"Never read to the end: {', '.join(unread)}. Materialize docdb_records in mode auto."
+        if unread
+        else None,
+        metadata={"never read": len(unread)},
     )
 
 

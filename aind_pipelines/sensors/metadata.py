@@ -28,8 +28,9 @@ def docdb_changes(
     What is new is told by comparing with the mirror from its watermark on; the cursor only remembers what a run was
     asked for already. So neither a restart nor a failed run loses a change. An outage of DocDB or of RDS fails the
     evaluation and leaves the cursor as it was, and so does half a configuration of either; where nothing of one is
-    configured there is nothing to follow. Before the first full pass there is nothing to compare with, and a
-    person starts that one.
+    configured there is nothing to follow. A source that was never read to its end has nothing to compare with: it is
+    named in a warning while the others are followed, and waits for the nightly pass or for a person, since the first
+    pass may take hours in which nothing else is mirrored.
     """
     from aind_pipelines.mirror.docdb import CollectionSource, not_mirrored
     from aind_pipelines.records.hashing import hash_text
@@ -53,15 +54,20 @@ def docdb_changes(
                 unread.append(name)
             else:
                 waiting |= {f"{name}/{identity}": modified.isoformat() for identity, modified in found.items()}
+    said = ""
     if unread:
-        return dg.SkipReason(f"Never read to the end: {', '.join(unread)}. Materialize docdb_records once by hand.")
+        said = f"Never read to the end: {', '.join(unread)}. Materialize docdb_records once by hand, or wait for the "
+        said += "nightly pass, which reads it whole. "
+        context.log.warning(said)
+    if len(unread) == len(docdb_policy.sources):
+        return dg.SkipReason(said)
     if not waiting:
-        return dg.SkipReason("The mirror has everything that DocDB says was modified.")
+        return dg.SkipReason(f"{said}The mirror has everything that DocDB says was modified.")
     digest = hash_text(json.dumps(waiting, sort_keys=True))
     asked = json.loads(context.cursor) if context.cursor else {}
     now = time.time()
     if asked.get("digest") == digest and now - asked["at"] < ASK_AGAIN_SECONDS:
-        return dg.SkipReason(f"{len(waiting):,} changes wait for the run that was asked for.")
+        return dg.SkipReason(f"{said}{len(waiting):,} changes wait for the run that was asked for.")
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_config={"ops": {"docdb_records": {"config": {"mode": "tick"}}}})],
         cursor=json.dumps({"digest": digest, "at": now}),

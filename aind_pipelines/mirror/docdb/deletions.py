@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from aind_pipelines.mirror.docdb import history
 from aind_pipelines.mirror.docdb.prepare import Identity
 from aind_pipelines.tables.schema import docdb_held_deletions as held_deletions
 from aind_pipelines.tables.schema import docdb_records as mirror
@@ -44,12 +44,10 @@ class Settled:
     """What became of the records that a source no longer has.
 
     Attributes:
-        removed: Those taken out of the mirror.
-        refusal: Why others were held; empty when none were.
+        refusal: Why some were held; empty when none were.
         empty: Whether the source had no record at all.
     """
 
-    removed: tuple[Identity, ...]
     refusal: str = ""
     empty: bool = False
 
@@ -58,26 +56,28 @@ def settle(
     connection: Connection,
     source: str,
     *,
-    seen: Table,
+    seen: Select[Any],
     missing: ColumnElement[bool],
     guard: DeletionGuard,
     confirmed: bool,
     confirm_gone: Callable[[Sequence[str]], None],
+    let_go: Callable[[Sequence[Identity]], None],
 ) -> Settled:
     """Remove what a complete pass did not see, or hold it, within the caller's transaction.
 
     Args:
         connection: An open transaction.
         source: ``database.collection``.
-        seen: Temporary table of what the pass saw.
+        seen: What the pass saw, as a query.
         missing: On ``docdb.records``: the record was not seen.
         guard: How much may vanish.
         confirmed: Whether a person confirmed the deletions that are held.
         confirm_gone: Raises when the source has one of the records all the same; called before any is removed.
+        let_go: Takes records out of this source's part of the mirror.
     """
     ours = mirror.c.source == source
     held = connection.scalar(select(func.count()).select_from(mirror).where(ours)) or 0
-    empty = held > 0 and not connection.scalar(select(select(seen).exists()))
+    empty = held > 0 and not connection.scalar(select(seen.exists()))
     bucket = func.substring(mirror.c.location, _BUCKET)
     rows = connection.execute(select(mirror.c.record_version, mirror.c.id, bucket).where(ours & missing)).all()
     gone = {(version, identity): name for version, identity, name in rows}
@@ -100,9 +100,9 @@ def settle(
         removed = granted + rest
     if removed and not empty:
         confirm_gone(sorted({identity for _, identity in removed}))
-    history.remove(connection, source, removed)
+    let_go(removed)
     _release(connection, set(removed) & listed)
-    return Settled(tuple(removed), reason, empty)
+    return Settled(reason, empty)
 
 
 def _reason(

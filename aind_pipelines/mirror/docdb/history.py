@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, Text, cast, delete, func, insert, literal, literal_column, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from aind_pipelines.mirror.docdb.prepare import Identity
@@ -23,14 +36,14 @@ _END = func.greatest(func.now(), versions.c.valid_from + literal_column("interva
 def write_batch(connection: Connection, source: str, run_id: str | None) -> None:
     """Close the versions that the batch table replaces, and open those that it brings.
 
-    A record whose content is that of its open version keeps it.
+    A record whose content and source are those of its open version keeps it.
     """
     batch = batch_table.c
     same = (versions.c.record_version == batch.record_version) & (versions.c.id == batch.id)
     is_open = versions.c.valid_to.is_(None)
     connection.execute(
         update(versions)
-        .where(same, is_open, versions.c.content_hash != batch.content_hash)
+        .where(same, is_open, (versions.c.content_hash != batch.content_hash) | (versions.c.source != source))
         .values(valid_to=_END)
         .execution_options(synchronize_session=False)
     )
@@ -51,18 +64,26 @@ def write_batch(connection: Connection, source: str, run_id: str | None) -> None
 
 
 def remove(connection: Connection, source: str, identities: Collection[Identity]) -> int:
-    """Take records of a source out of the mirror; their last version ends now. Returns how many there were."""
+    """Take records of a source out of the mirror; their last version ends now. Returns how many there were.
+
+    What the mirror has from another source stays.
+    """
     if not identities:
         return 0
+    key = tuple_(mirror.c.record_version, mirror.c.id)
+    removed = (
+        delete(mirror)
+        .where(mirror.c.source == source, key.in_(_rows(identities)))
+        .returning(mirror.c.record_version, mirror.c.id)
+    )
+    gone: list[Identity] = [(version, identity) for version, identity in connection.execute(removed)]
+    if gone:
+        ended = tuple_(versions.c.record_version, versions.c.id).in_(_rows(gone))
+        connection.execute(update(versions).where(versions.c.valid_to.is_(None), ended).values(valid_to=_END))
+    return len(gone)
+
+
+def _rows(identities: Collection[Identity]) -> Select[tuple[str, str]]:
     numbers, ids = zip(*identities, strict=True)
     texts = ARRAY(Text)
-    wanted = select(func.unnest(cast(list(numbers), texts)), func.unnest(cast(list(ids), texts)))
-    removed = connection.execute(
-        delete(mirror).where(mirror.c.source == source, tuple_(mirror.c.record_version, mirror.c.id).in_(wanted))
-    ).rowcount
-    connection.execute(
-        update(versions)
-        .where(versions.c.valid_to.is_(None), tuple_(versions.c.record_version, versions.c.id).in_(wanted))
-        .values(valid_to=_END)
-    )
-    return removed
+    return select(func.unnest(cast(list(numbers), texts)), func.unnest(cast(list(ids), texts)))

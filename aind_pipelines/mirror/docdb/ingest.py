@@ -8,9 +8,11 @@ never much at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     ColumnElement,
@@ -29,9 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from aind_pipelines.clients.rds.errors import translated
-from aind_pipelines.mirror.docdb import deletions, history, staging, watermark
+from aind_pipelines.mirror.docdb import deletions, held_twice, history, staging, watermark
 from aind_pipelines.mirror.docdb.deletions import DeletionGuard
-from aind_pipelines.mirror.docdb.errors import SERVICE, PassRefused
+from aind_pipelines.mirror.docdb.errors import SERVICE, CollectionEmpty, PassRefused
 from aind_pipelines.mirror.docdb.oversized import Oversized, TooLarge
 from aind_pipelines.mirror.docdb.prepare import Identity, Prepared, Record, batches
 from aind_pipelines.mirror.docdb.session import batch_table, locked, seen_table
@@ -41,6 +43,13 @@ from aind_pipelines.tables.findings import FindingsPass
 from aind_pipelines.tables.schema import docdb_findings
 from aind_pipelines.tables.schema import docdb_records as mirror
 
+if TYPE_CHECKING:
+    from aind_pipelines.mirror.docdb.source import Source
+
+
+_RECORD_VERSIONS = ("v1", "v2")
+_AT_ONCE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
@@ -49,9 +58,9 @@ class IngestResult:
     Attributes:
         read: Records read whole, each once.
         inserted: New ones.
-        changed: Ones whose content differs from the mirror's.
+        changed: Ones whose content differs from the mirror's, or that another source is mirrored for now.
         unchanged: Ones that were as the mirror has them already, and were not written.
-        vanished: Ones removed from the mirror: the source has them no more, or under the other record version.
+        vanished: Ones removed from the mirror: no source has them any more, or under the other record version.
         findings_by_code: What is odd about the records read.
         without_modified: Records of the source without usable modified time; None when the pass did not see them all.
     """
@@ -75,6 +84,7 @@ def ingest(
     source_name: str,
     records: Iterable[Record | TooLarge],
     *,
+    sources: Sequence[Source] = (),
     run_id: str | None = None,
     complete: bool = True,
     batch: int = 500,
@@ -85,13 +95,15 @@ def ingest(
     """Bring the mirror of one source up to date.
 
     A record's identity is (record version, ``_id``). Should two sources hold the same one, the later modified of the
-    two is mirrored, and a finding on the other source says so.
+    two is mirrored, and a finding on the other source says so. When that one goes, or is no longer the later one, the
+    other source is asked for its record, in this pass: see `reconsider` and `Writer.let_go`.
 
     Args:
         engine: On a database with our schema.
         source_name: ``database.collection`` the records come from.
         records: The records, read once in bounded memory. What it raises passes through; what was read before is
             kept, and nothing is removed. One that is `TooLarge` leaves the mirror's as it is, with a finding.
+        sources: Every source, this one too: those that are asked about records which change hands.
         run_id: Dagster run, if any.
         complete: Whether `records` is everything the source has. If so, what it lacks is removed from the mirror, and
             the source's watermark is set.
@@ -108,34 +120,53 @@ def ingest(
         ServiceUnavailable: Postgres cannot be reached, or the connection was lost.
     """
     with translated(f"mirroring {source_name}"), locked(engine) as connection:
-        writer = Writer(connection, source_name, run_id)
+        writer = Writer(connection, source_name, run_id, sources)
         writer.write_all(records, batch)
         if complete:
-            missing = ~exists().where(
-                seen_table.c.record_version == mirror.c.record_version, seen_table.c.id == mirror.c.id
-            )
             with connection.begin():
                 settled = deletions.settle(
                     connection,
                     source_name,
-                    seen=seen_table,
-                    missing=missing,
+                    seen=select(seen_table).where(seen_table.c.source == source_name),
+                    missing=~_seen(source_name),
                     guard=guard,
                     confirmed=confirm_deletions,
                     confirm_gone=confirm_gone,
+                    let_go=writer.let_go,
                 )
-                writer.forget(settled.removed)
                 if not settled.refusal:
                     writer.finish()
                     watermark.note_full(
                         connection, source_name, writer.highest, without_modified=writer.without_modified
                     )
-            raise_if_held(settled)
         else:
+            settled = deletions.Settled()
             with connection.begin():
                 writer.note_duplicates()
         with connection.begin():
-            return writer.result(without_modified=writer.without_modified if complete else None)
+            result = writer.result(without_modified=writer.without_modified if complete else None)
+        changed = reconsider(connection, sources, run_id)
+        raise_if_held(settled)
+    return replace(result, changed=result.changed + changed)
+
+
+def reconsider(connection: Connection, sources: Sequence[Source], run_id: str | None) -> int:
+    """Ask sources for records that they hold too, where the mirrored one has changed since they were compared.
+
+    Killed or failed, it is made up for by the next pass of any kind. Returns how many records of the mirror changed.
+    """
+    changed = 0
+    for _ in range(2):  # what a source takes over in the first round, the one it took it from is asked about
+        for source in sources:
+            after = ""
+            while True:
+                with connection.begin():
+                    keys = held_twice.to_reconsider(connection, source.name, after)
+                if not keys:
+                    break
+                after = keys[-1]
+                changed += Writer(connection, source.name, run_id, sources).read_again(source, keys)
+    return changed
 
 
 def raise_if_held(settled: deletions.Settled) -> None:
@@ -165,19 +196,38 @@ class _Mirrored:
 class Writer:
     """Writes the records of one pass over one source.
 
+    Args:
+        connection: Of `locked`.
+        source: ``database.collection``.
+        run_id: Dagster run, if any.
+        sources: Those asked for records that this one lets go.
+        heir_to: A source and what it lets go: that is taken over from it, whatever the modified times.
+
     Attributes:
         highest: Highest modified time read so far that is not later than the clock at the beginning of the pass.
         without_modified: How many of the records read have no usable modified time.
+        too_large: What the source has and could not hand over.
     """
 
-    def __init__(self, connection: Connection, source: str, run_id: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        source: str,
+        run_id: str | None,
+        sources: Sequence[Source] = (),
+        *,
+        heir_to: tuple[str, Collection[Identity]] = ("", ()),
+    ) -> None:
         self._connection = connection
         self._source = source
         self._run_id = run_id
+        self._others = [other for other in sources if other.name != source]
+        self._giver, self._given = heir_to
         self._inserted = self._changed = self._unchanged = self._removed = 0
         self.highest: datetime | None = None
         self.without_modified = 0
-        with connection.begin():
+        self.too_large: set[Identity] = set()
+        with _transaction(connection):
             self._started: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
             self._findings = FindingsPass(connection, docdb_findings, scope=source, run_id=run_id)
             # Apart, because these can be told from the mirror after every pass, whatever part it read.
@@ -196,37 +246,58 @@ class Writer:
                     yield record
 
         for prepared in batches(readable(), batch):
-            with self._connection.begin():
+            with _transaction(self._connection):
                 self._write(prepared)
                 self.oversized.resolve(self._connection, [identity for _, identity in prepared])
-        with self._connection.begin():
+        with _transaction(self._connection):
             self._note_too_large(too_large)
 
     def _note_too_large(self, records: list[TooLarge]) -> None:
         for record in records:
             self._note_time(record.modified, first_time=True)
+        self.too_large.update((record.record_version, record.id) for record in records)
         self.oversized.note(self._connection, records)
 
     def _write(self, batch: dict[Identity, Prepared]) -> None:
         first_time = self._note_seen(batch)
         self._note_times(batch, first_time)
         former = self._former_versions(batch)
-        self._removed += history.remove(self._connection, self._source, former)
+        claimed = held_twice.claimed(self._connection, former, besides=self._source)
+        self.let_go(claimed)
+        unclaimed = [identity for identity in former if identity not in claimed]
+        self._removed += history.remove(self._connection, self._source, unclaimed)
         mirrored = self._mirrored(batch)
         ours: dict[Identity, Prepared] = {}
         findings: list[Finding] = []
+        claims: dict[str, list[Finding]] = {}
+        followed = {other.name for other in self._others}
         for identity, prepared in batch.items():
             known = mirrored.get(identity)
-            if known is not None and known.source != self._source and not _supersedes(prepared, known):
-                message = f"{known.source} holds this record too, modified at least as late; that one is mirrored."
-                findings.append(Finding("held_twice", prepared.key, self._source, message))
+            elsewhere = known is not None and known.source != self._source
+            given = known is not None and known.source == self._giver and identity in self._given
+            if known is not None and elsewhere and not given and not _supersedes(prepared, known):
+                findings.append(held_twice.claim(prepared.key, self._source, known.source))
                 self._unchanged += identity in first_time
-            else:
-                findings += prepared.findings
-                ours[identity] = prepared
+                continue
+            if known is not None and elsewhere and not given and known.source in followed:
+                claims.setdefault(known.source, []).append(held_twice.claim(prepared.key, known.source, self._source))
+            findings += prepared.findings
+            ours[identity] = prepared
         self._mirror(ours, mirrored, first_time)
-        keys = [prepared.key for prepared in batch.values()] + ["/".join(identity) for identity in former]
+        # A source has an _id once: whatever was found about it under the other record version is over.
+        keys = [f"{version}/{identity}" for _, identity in batch for version in _RECORD_VERSIONS]
         self._findings.add(self._connection, findings, keys=keys)
+        self._note_claims(claims)
+
+    def _note_claims(self, claims: Mapping[str, list[Finding]]) -> None:
+        """Note that the sources that records were taken over from hold them too, until these are asked.
+
+        They are dated before the records' change, and so are to be reconsidered.
+        """
+        for source, findings in claims.items():
+            theirs = FindingsPass(self._connection, docdb_findings, scope=source, run_id=self._run_id)
+            theirs.started = self._findings.started
+            theirs.add(self._connection, findings)
 
     def _mirror(
         self, batch: dict[Identity, Prepared], mirrored: dict[Identity, _Mirrored], first_time: set[Identity]
@@ -252,7 +323,8 @@ class Writer:
     def _note_seen(self, batch: dict[Identity, Prepared]) -> set[Identity]:
         """Note what the pass has seen; returns what it had not seen before."""
         columns = (seen_table.c.record_version, seen_table.c.id)
-        new = insert(seen_table).from_select(columns, select(identities(batch)))
+        these = select(literal(self._source, Text), identities(batch))
+        new = insert(seen_table).from_select((seen_table.c.source, *columns), these)
         noted = self._connection.execute(new.on_conflict_do_nothing().returning(*columns))
         return {(version, identity) for version, identity in noted}
 
@@ -273,9 +345,9 @@ class Writer:
         """
         former = select(mirror.c.record_version, mirror.c.id).where(
             mirror.c.source == self._source,
-            mirror.c.record_version.in_(["v1", "v2"]),  # both there are: the primary key's index serves then
+            mirror.c.record_version.in_(_RECORD_VERSIONS),  # both there are: the primary key's index serves then
             mirror.c.id == func.any(cast(list({identity for _, identity in batch}), ARRAY(Text))),
-            ~exists().where(seen_table.c.record_version == mirror.c.record_version, seen_table.c.id == mirror.c.id),
+            ~_seen(self._source),
         )
         return [(version, identity) for version, identity in self._connection.execute(former)]
 
@@ -300,11 +372,56 @@ class Writer:
             )
         )
 
-    def forget(self, removed: Iterable[Identity]) -> None:
-        """Count records that were removed, and resolve what was odd about them."""
-        keys = ["/".join(identity) for identity in removed]
-        self._removed += len(keys)
-        self._findings.add(self._connection, [], keys=keys)
+    def let_go(self, identities: Sequence[Identity]) -> None:
+        """Take out of the mirror what this source has no more, within the caller's transaction.
+
+        What another source has is mirrored from there instead, so that there is no moment in which the mirror has it
+        not. What another has and cannot hand over now stays as it is.
+        """
+        if not identities:
+            return
+        kept: set[Identity] = set()
+        for other in self._others:
+            if held_twice.is_followed(self._connection, other.name):
+                heir = Writer(self._connection, other.name, self._run_id, heir_to=(self._source, set(identities)))
+                kept |= heir.inherit(other, identities)
+                self._changed += heir.written
+        going = [identity for identity in identities if identity not in kept]
+        self._removed += history.remove(self._connection, self._source, going)
+        self._findings.add(self._connection, [], keys=["/".join(identity) for identity in going])
+
+    def inherit(self, source: Source, identities: Sequence[Identity]) -> set[Identity]:
+        """Mirror what this source has of what another lets go; returns what it may have and did not hand over."""
+        try:
+            self.write_all(source.by_ids(sorted({identity for _, identity in identities})), _AT_ONCE)
+        except CollectionEmpty:
+            # One that had records, and whose own pass will refuse to believe it; or one that never had any.
+            return set(identities) if held_twice.holds_any(self._connection, self._source) else set()
+        self.note_duplicates()
+        return self.too_large
+
+    def read_again(self, source: Source, keys: Sequence[str]) -> int:
+        """Read the records of these claims, and resolve the claims that no longer hold.
+
+        Returns how many records of the mirror changed.
+        """
+        try:
+            self.write_all(source.by_ids(sorted({key.partition("/")[2] for key in keys})), _AT_ONCE)
+        except CollectionEmpty:
+            return 0  # its own pass says whether that is so
+        with self._connection.begin():
+            self._findings.add(self._connection, [], keys=keys)
+            self.note_duplicates()
+        return self.written
+
+    @property
+    def written(self) -> int:
+        """How many records of the mirror are not as they were."""
+        return self._inserted + self._changed + self._removed
+
+    def forget_claims(self) -> None:
+        """Resolve the claims on records that a manifest pass did not find in the source."""
+        self._findings.add(self._connection, [], keys=held_twice.not_listed(self._connection, self._source))
 
     def note_duplicates(self) -> None:
         """Bring the findings about shared locations up to date after a pass that read a part.
@@ -316,7 +433,9 @@ class Writer:
         self._connection.execute(text("ANALYZE pg_temp.docdb_seen"))
         known = mirror.alias()
         seen = select(known.c.location).where(
-            known.c.record_version == seen_table.c.record_version, known.c.id == seen_table.c.id
+            seen_table.c.source == self._source,
+            known.c.record_version == seen_table.c.record_version,
+            known.c.id == seen_table.c.id,
         )
         suspects = union(seen, self._locations.standing_keys())
         self._locations.add(self._connection, self._duplicate_locations(mirror.c.location.in_(suspects)))
@@ -348,7 +467,8 @@ class Writer:
 
     def result(self, *, without_modified: int | None) -> IngestResult:
         """What the pass did."""
-        seen = self._connection.scalar(select(func.count()).select_from(seen_table)) or 0
+        ours = seen_table.c.source == self._source
+        seen = self._connection.scalar(select(func.count()).select_from(seen_table).where(ours)) or 0
         return IngestResult(
             read=seen - self.oversized.spared,
             inserted=self._inserted,
@@ -361,6 +481,20 @@ class Writer:
             ),
             without_modified=without_modified,
         )
+
+
+def _seen(source: str) -> ColumnElement[bool]:
+    """On the mirror: the pass has read the record in this source."""
+    return exists().where(
+        seen_table.c.source == source,
+        seen_table.c.record_version == mirror.c.record_version,
+        seen_table.c.id == mirror.c.id,
+    )
+
+
+def _transaction(connection: Connection) -> AbstractContextManager[object]:
+    """A transaction, or a part of the one that is open."""
+    return connection.begin_nested() if connection.in_transaction() else connection.begin()
 
 
 def _supersedes(prepared: Prepared, known: _Mirrored) -> bool:

@@ -76,12 +76,12 @@ class Oversized:
         found = list(records)
         if not found:
             return
-        held = select(mirror.c.record_version, mirror.c.id).where(
+        held = select(mirror.c.source, mirror.c.record_version, mirror.c.id).where(
             mirror.c.source == self._source,
             mirror.c.record_version.in_(["v1", "v2"]),
             mirror.c.id == func.any([record.id for record in found]),
         )
-        spare = insert(seen_table).from_select(["record_version", "id"], held).on_conflict_do_nothing()
+        spare = insert(seen_table).from_select(["source", "record_version", "id"], held).on_conflict_do_nothing()
         self.spared += len(connection.execute(spare.returning(seen_table.c.id)).all())
         self._findings.add(connection, [record.finding for record in found])
 

@@ -8,23 +8,23 @@ the records again whole, another one in each pass; a *full* pass finds them all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, exists, func, select, text
 
-from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.load import RowWriter, copy_rows
 from aind_pipelines.mirror.docdb import deletions, watermark
 from aind_pipelines.mirror.docdb.deletions import DeletionGuard
-from aind_pipelines.mirror.docdb.errors import SERVICE
-from aind_pipelines.mirror.docdb.ingest import IngestResult, Writer, ingest, raise_if_held
+from aind_pipelines.mirror.docdb.errors import SERVICE, NeverRead
+from aind_pipelines.mirror.docdb.ingest import IngestResult, Writer, ingest, raise_if_held, reconsider
 from aind_pipelines.mirror.docdb.oversized import is_about
 from aind_pipelines.mirror.docdb.session import listed_table, locked
 from aind_pipelines.mirror.docdb.source import Source, modified_time
-from aind_pipelines.mirror.docdb.watermark import read_watermark
+from aind_pipelines.mirror.docdb.watermark import Watermark, read_watermark
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.normalise import record_id
 from aind_pipelines.tables.schema import docdb_records as mirror
@@ -40,6 +40,7 @@ def update(
     source: Source,
     mode: Mode = "auto",
     *,
+    sources: Sequence[Source] = (),
     run_id: str | None = None,
     batch: int = 500,
     overlap: timedelta = timedelta(minutes=10),
@@ -52,7 +53,9 @@ def update(
     Args:
         engine: On a database with our schema.
         source: The collection.
-        mode: Which pass; ``auto`` is a full one the first time, and then a tick and a manifest pass.
+        mode: Which pass; ``auto`` is a tick and a manifest pass. Of a source that was never read to its end, it is a
+            full one in their place, as for ``manifest``.
+        sources: Every source, this one too: those that are asked about records which change hands.
         run_id: Dagster run, if any.
         batch: Records per transaction, at most.
         overlap: See `tick`.
@@ -66,21 +69,22 @@ def update(
     Raises:
         MirrorBusy: Another run is writing the mirror.
         PassRefused: Deletions were held; see `ingest`.
-        ServiceError: The source or Postgres failed, or a tick was asked for before the first full pass.
+        NeverRead: A tick was asked for before the first full pass.
+        ServiceError: The source or Postgres failed.
     """
     results: list[tuple[str, IngestResult]] = []
-    if mode == "auto":
+    passes: tuple[str, ...] = ("tick", "manifest") if mode == "auto" else (mode,)
+    if mode in ("auto", "manifest"):
         with translated(f"looking for the watermark of {source.name}"), engine.connect() as connection:
-            first = read_watermark(connection, source.name) is None
-        passes: tuple[str, ...] = ("full",) if first else ("tick", "manifest")
-    else:
-        passes = (mode,)
+            if read_watermark(connection, source.name) is None:
+                passes = ("full",)
     for name in passes:
         if name == "full":
             result = ingest(
                 engine,
                 source.name,
                 source.everything(),
+                sources=sources,
                 run_id=run_id,
                 batch=batch,
                 guard=guard,
@@ -88,11 +92,12 @@ def update(
                 confirm_gone=source.confirm_gone,
             )
         elif name == "tick":
-            result = tick(engine, source, run_id=run_id, batch=batch, overlap=overlap)
+            result = tick(engine, source, sources=sources, run_id=run_id, batch=batch, overlap=overlap)
         else:
             result = manifest(
                 engine,
                 source,
+                sources=sources,
                 run_id=run_id,
                 batch=batch,
                 guard=guard,
@@ -107,6 +112,7 @@ def tick(
     engine: Engine,
     source: Source,
     *,
+    sources: Sequence[Source] = (),
     run_id: str | None = None,
     batch: int = 500,
     overlap: timedelta = timedelta(minutes=10),
@@ -116,6 +122,7 @@ def tick(
     Args:
         engine: On a database with our schema.
         source: The collection.
+        sources: Every source, this one too: those that are asked about records which change hands.
         run_id: Dagster run, if any.
         batch: Records per transaction, at most.
         overlap: How far before the watermark to begin: it bears records of one and the same time, writers whose
@@ -123,22 +130,30 @@ def tick(
 
     Raises:
         MirrorBusy: Another run is writing the mirror.
-        ServiceError: The source or Postgres failed, or there is no watermark yet; the watermark is as it was.
+        NeverRead: There is no watermark yet.
+        ServiceError: The source or Postgres failed; the watermark is as it was.
     """
     with translated(f"mirroring {source.name}"), locked(engine) as connection:
         with connection.begin():
-            known = read_watermark(connection, source.name)
-        if known is None:
-            raise ServiceError(
-                SERVICE, f"{source.name} was never read to its end, so a tick has no beginning. Run mode full first."
-            )
-        writer = Writer(connection, source.name, run_id)
+            known = _watermark(connection, source.name)
+        writer = Writer(connection, source.name, run_id, sources)
         writer.write_all(source.modified_since(since(known.modified, overlap)), batch)
         with connection.begin():
             writer.note_duplicates()
             watermark.note_tick(connection, source.name, writer.highest)
         with connection.begin():
-            return writer.result(without_modified=None)
+            result = writer.result(without_modified=None)
+        changed = reconsider(connection, sources, run_id)
+    return replace(result, changed=result.changed + changed)
+
+
+def _watermark(connection: Connection, source: str) -> Watermark:
+    known = read_watermark(connection, source)
+    if known is None:
+        raise NeverRead(
+            SERVICE, f"{source} was never read to its end. Run docdb_records once in mode auto, which reads it whole."
+        )
+    return known
 
 
 def since(modified: datetime | None, overlap: timedelta) -> datetime:
@@ -150,6 +165,7 @@ def manifest(
     engine: Engine,
     source: Source,
     *,
+    sources: Sequence[Source] = (),
     run_id: str | None = None,
     batch: int = 500,
     guard: DeletionGuard = DeletionGuard(),  # noqa: B008 - immutable
@@ -164,6 +180,7 @@ def manifest(
     Args:
         engine: On a database with our schema.
         source: The collection.
+        sources: Every source, this one too: those that are asked about records which change hands.
         run_id: Dagster run, if any.
         batch: Records per transaction, at most.
         guard: How much may vanish.
@@ -172,15 +189,16 @@ def manifest(
 
     Raises:
         MirrorBusy: Another run is writing the mirror.
+        NeverRead: There was no full pass before.
         PassRefused: Deletions were held; what the pass read is kept.
         ServiceError: The source or Postgres failed; nothing was removed.
     """
     with translated(f"comparing {source.name}"), locked(engine) as connection:
-        writer = Writer(connection, source.name, run_id)
+        with connection.begin():
+            part = _watermark(connection, source.name).manifest_passes % reconcile_passes
+        writer = Writer(connection, source.name, run_id, sources)
         odd_ids = _list(connection, source)
         with connection.begin():
-            known = read_watermark(connection, source.name)
-            part = 0 if known is None else known.manifest_passes % reconcile_passes
             unreadable = _known_as_too_large(connection, writer.oversized.noted, reconcile_passes, part)
             writer.oversized.stand(connection, unreadable)
             wanted = _wanted(connection, source.name, reconcile_passes, part, unreadable)
@@ -191,20 +209,23 @@ def manifest(
             settled = deletions.settle(
                 connection,
                 source.name,
-                seen=listed_table,
+                seen=select(listed_table),
                 missing=missing,
                 guard=guard,
                 confirmed=confirm_deletions,
                 confirm_gone=source.confirm_gone,
+                let_go=writer.let_go,
             )
-            writer.forget(settled.removed)
+            if not settled.refusal:
+                writer.forget_claims()
             writer.note_duplicates()
             writer.oversized.finish(connection)
-            if known is not None:  # else there was no full pass, and ticks have no beginning yet
-                watermark.note_manifest(connection, source.name, without_modified=without_modified)
-        raise_if_held(settled)
+            watermark.note_manifest(connection, source.name, without_modified=without_modified)
         with connection.begin():
-            return writer.result(without_modified=without_modified)
+            result = writer.result(without_modified=without_modified)
+        changed = reconsider(connection, sources, run_id)
+        raise_if_held(settled)
+    return replace(result, changed=result.changed + changed)
 
 
 def _list(connection: Connection, source: Source) -> dict[str, Any]:

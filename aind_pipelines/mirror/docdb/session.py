@@ -30,11 +30,12 @@ batch_table = Table(
 seen_table = Table(
     "docdb_seen",
     _temporary,
+    Column("source", Text, primary_key=True),
     Column("record_version", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     prefixes=["TEMPORARY"],
 )
-"""What the pass has read whole."""
+"""What the pass has read whole, of its source and of those that it asked about single records."""
 listed_table = Table(
     "docdb_listed",
     _temporary,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aind_pipelines.clients.docdb.pages import NOT_TEXT, SERVICE, OversizedRecord
 from aind_pipelines.clients.docdb.texts import RecordText
 from aind_pipelines.clients.errors import UnexpectedAnswer
+from aind_pipelines.mirror.docdb.errors import CollectionEmpty
 from aind_pipelines.mirror.docdb.oversized import TooLarge
 from aind_pipelines.mirror.docdb.prepare import Record
 from aind_pipelines.records.normalise import record_id, record_version
@@ -48,13 +49,14 @@ class Source(Protocol):
         """Every record, or those that `modified_since` gives, with their ``_id`` and modified times only."""
 
     def by_ids(self, ids: Sequence[Any]) -> Iterator[Record | TooLarge]:
-        """The records with these ``_id`` that are still there, whole."""
+        """The records with these ``_id`` that are still there, whole; raises as `confirm_gone` about the others."""
 
     def confirm_gone(self, ids: Sequence[str]) -> None:
         """Make sure, by another question, that records which did not come are not there.
 
         Raises:
-            UnexpectedAnswer: Some are, or the whole collection is gone of a sudden.
+            UnexpectedAnswer: Some are.
+            CollectionEmpty: The whole collection is gone of a sudden.
         """
 
 
@@ -118,7 +120,7 @@ class CollectionSource:
                     "them. Run this again; if it fails again, look at what is between here and DocDB.",
                 )
         if ids and not self._client.count():
-            raise UnexpectedAnswer(SERVICE, f"{self._name} had records a moment ago, and now says that it has none.")
+            raise CollectionEmpty(SERVICE, f"{self._name} had records a moment ago, and now says that it has none.")
 
     def _whole(self, query: Mapping[str, Any] | None) -> Iterator[Record | TooLarge]:
         from aind_pipelines.clients.docdb import MetadataDbClient

@@ -72,6 +72,16 @@ def shared_locations(engine: Engine) -> Sequence[tuple[str, str, int]]:
         return [(version, location, number) for version, location, number in connection.execute(query)]
 
 
+def never_read(engine: Engine, sources: Sequence[str]) -> list[str]:
+    """Those of the sources that were never read to their end: ticks leave them out.
+
+    Raises:
+        ServiceUnavailable: Postgres cannot be reached.
+    """
+    with translated("looking for watermarks"), engine.connect() as connection:
+        return [source for source in sources if read_watermark(connection, source) is None]
+
+
 def not_mirrored(engine: Engine, source: Source, *, overlap: timedelta) -> dict[str, datetime] | None:
     """What a tick would write: records modified since the watermark that the mirror has not, or has from before.
 
