@@ -49,7 +49,15 @@ def docdb_records(
     `confirm_deletions`; an empty answer never empties the mirror. What two sources hold is mirrored from one of them,
     and from the other once that one has it no more.
     """
-    from aind_pipelines.mirror.docdb import CollectionSource, DeletionGuard, NeverRead, PassRefused, standing, update
+    from aind_pipelines.mirror.docdb import (
+        CollectionSource,
+        DeletionGuard,
+        NeverRead,
+        PassRefused,
+        never_read,
+        standing,
+        update,
+    )
     from aind_pipelines.tables.schema import docdb_records as table
 
     docdb_policy = policy.load().docdb
@@ -65,7 +73,9 @@ def docdb_records(
             )
             for source in docdb_policy.sources
         ]
-        for collection in collections:
+        # A first pass may take hours, or fail: the others do not wait for it.
+        waiting = never_read(engine, [collection.name for collection in collections])
+        for collection in sorted(collections, key=lambda each: each.name in waiting):
             try:
                 results = update(
                     engine,

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
 
 from aind_pipelines.mirror.docdb.prepare import Identity
 from aind_pipelines.mirror.docdb.session import listed_table
-from aind_pipelines.mirror.docdb.watermark import read_watermark
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.tables.schema import docdb_findings
 from aind_pipelines.tables.schema import docdb_records as mirror
@@ -84,8 +83,3 @@ def holds_any(connection: Connection, source: str) -> bool:
     """Whether a record of the source is mirrored or claimed."""
     mirrored = exists().where(mirror.c.source == source)
     return bool(connection.scalar(select(mirrored | exists().where(_standing(source)))))
-
-
-def is_followed(connection: Connection, source: str) -> bool:
-    """Whether what the source holds is part of the mirror: it was read to its end, or a pass began to."""
-    return read_watermark(connection, source) is not None or holds_any(connection, source)

@@ -382,10 +382,9 @@ class Writer:
             return
         kept: set[Identity] = set()
         for other in self._others:
-            if held_twice.is_followed(self._connection, other.name):
-                heir = Writer(self._connection, other.name, self._run_id, heir_to=(self._source, set(identities)))
-                kept |= heir.inherit(other, identities)
-                self._changed += heir.written
+            heir = Writer(self._connection, other.name, self._run_id, heir_to=(self._source, set(identities)))
+            kept |= heir.inherit(other, identities)
+            self._changed += heir.written
         going = [identity for identity in identities if identity not in kept]
         self._removed += history.remove(self._connection, self._source, going)
         self._findings.add(self._connection, [], keys=["/".join(identity) for identity in going])
