@@ -158,15 +158,20 @@ def reconsider(connection: Connection, sources: Sequence[Source], run_id: str | 
     changed = 0
     for _ in range(2):  # what a source takes over in the first round, the one it took it from is asked about
         for source in sources:
-            after = ""
-            while True:
+            writer, after = None, ""
+            while keys := _to_reconsider(connection, source.name, after):
+                writer, after = writer or Writer(connection, source.name, run_id, sources), keys[-1]
+                writer.read_again(source, keys)
+            if writer is not None:
                 with connection.begin():
-                    keys = held_twice.to_reconsider(connection, source.name, after)
-                if not keys:
-                    break
-                after = keys[-1]
-                changed += Writer(connection, source.name, run_id, sources).read_again(source, keys)
+                    writer.note_duplicates()
+                changed += writer.written
     return changed
+
+
+def _to_reconsider(connection: Connection, source: str, after: str) -> list[str]:
+    with connection.begin():
+        return held_twice.to_reconsider(connection, source, after)
 
 
 def raise_if_held(settled: deletions.Settled) -> None:
@@ -399,19 +404,14 @@ class Writer:
         self.note_duplicates()
         return self.too_large
 
-    def read_again(self, source: Source, keys: Sequence[str]) -> int:
-        """Read the records of these claims, and resolve the claims that no longer hold.
-
-        Returns how many records of the mirror changed.
-        """
+    def read_again(self, source: Source, keys: Sequence[str]) -> None:
+        """Read the records of these claims, and resolve the claims that no longer hold."""
         try:
             self.write_all(source.by_ids(sorted({key.partition("/")[2] for key in keys})), _AT_ONCE)
         except CollectionEmpty:
-            return 0  # its own pass says whether that is so
+            return  # its own pass says whether that is so
         with self._connection.begin():
             self._findings.add(self._connection, [], keys=keys)
-            self.note_duplicates()
-        return self.written
 
     @property
     def written(self) -> int:
