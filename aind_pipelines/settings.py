@@ -21,9 +21,10 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -34,8 +35,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 POLICY_FILE = "aind-pipelines.toml"
+_TEXT = "utf-8-sig"
+"""UTF-8, with or without the mark that some editors put at the beginning."""
+
 NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
 """When this variable is set, no ``.env`` and no netrc is read: the lab sets it, so that nothing of the caller's
 reaches it."""
@@ -65,6 +70,22 @@ def _setting(
     return Field(default=default, validation_alias=AliasChoices(*names), description=description)
 
 
+def _usable_port(port: int) -> int:
+    if not 1 <= port <= 65535:
+        raise PydanticCustomError("port", "a port is a number from 1 to 65535")
+    return port
+
+
+def _with_scheme(url: str) -> str:
+    if not url.lower().startswith(("http://", "https://")):
+        raise PydanticCustomError("scheme", "it does not begin with http:// or https://, one of which is missing")
+    return url
+
+
+_Port = Annotated[int, AfterValidator(_usable_port)]
+_Url = Annotated[str, AfterValidator(_with_scheme)]
+
+
 class Settings(BaseModel):
     """Where the external systems are, and the credentials for them.
 
@@ -74,7 +95,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     doc_db_host: str | None = _setting("DOC_DB_HOST", description="DocDB server, as the bastion sees it")
-    doc_db_port: int = _setting("DOC_DB_PORT", default=27017, description="DocDB port")
+    doc_db_port: _Port = _setting("DOC_DB_PORT", default=27017, description="DocDB port")
     doc_db_username: str | None = _setting("DOC_DB_USERNAME", description="DocDB user")
     doc_db_password: SecretStr | None = _setting("DOC_DB_PASSWORD", description="DocDB password")
     doc_db_database: str = _setting(
@@ -84,7 +105,7 @@ class Settings(BaseModel):
         "DOC_DB_COLLECTION", default="data_assets", description="DocDB collection of the direct client"
     )
     doc_db_ssh_host: str | None = _setting("DOC_DB_SSH_HOST", description="SSH bastion in front of DocDB and RDS")
-    doc_db_ssh_port: int = _setting("DOC_DB_SSH_PORT", default=22, description="SSH bastion's port")
+    doc_db_ssh_port: _Port = _setting("DOC_DB_SSH_PORT", default=22, description="SSH bastion's port")
     doc_db_ssh_username: str | None = _setting("DOC_DB_SSH_USERNAME", description="SSH user")
     doc_db_ssh_password: SecretStr | None = _setting("DOC_DB_SSH_PASSWORD", description="SSH password")
     doc_db_api_host: str | None = _setting(
@@ -96,12 +117,12 @@ class Settings(BaseModel):
     )
 
     rds_host: str | None = _setting("RDS_HOST", description="Postgres server of the analysts' tables")
-    rds_port: int = _setting("RDS_PORT", default=5432, description="Postgres port")
+    rds_port: _Port = _setting("RDS_PORT", default=5432, description="Postgres port")
     rds_user: str | None = _setting("RDS_USER", "RDS_USERNAME", description="Postgres user")
     rds_password: SecretStr | None = _setting("RDS_PASSWORD", description="Postgres password")
     rds_database: str | None = _setting("RDS_DATABASE", "RDS_DBNAME", description="Postgres database")
 
-    code_ocean_domain: str = _setting(
+    code_ocean_domain: _Url = _setting(
         "CODE_OCEAN_DOMAIN",
         default="https://codeocean.allenneuraldynamics.org",
         description="Code Ocean deployment",
@@ -112,16 +133,16 @@ class Settings(BaseModel):
     )
     os_capsule_id: str | None = _setting("OS_CAPSULE_ID", description="the Code Ocean capsule this runs in")
 
-    metadata_service_url: str | None = _setting("METADATA_SERVICE_URL", description="metadata-service")
+    metadata_service_url: _Url | None = _setting("METADATA_SERVICE_URL", description="metadata-service")
     metadata_service_version: Literal["v1", "v2"] = _setting(
         "METADATA_SERVICE_VERSION", default="v1", description="API generation of the metadata-service"
     )
 
-    nbank_registry: str | None = _setting("NBANK_REGISTRY", description="neurobank registry")
+    nbank_registry: _Url | None = _setting("NBANK_REGISTRY", description="neurobank registry")
     nbank_username: str | None = _setting("NBANK_USERNAME", description="registry user")
     nbank_password: SecretStr | None = _setting("NBANK_PASSWORD", description="registry password")
 
-    aws_endpoint_url: str | None = _setting(
+    aws_endpoint_url: _Url | None = _setting(
         "AWS_ENDPOINT_URL", description="AWS endpoint other than Amazon's own (boto3 reads it too)"
     )
     aws_profile: str | None = _setting("AWS_PROFILE", description="AWS profile (boto3 reads it)")
@@ -220,7 +241,7 @@ def _dotenv(path: Path) -> dict[str, str | None]:
     from dotenv import dotenv_values
 
     try:
-        return dotenv_values(path)
+        return dotenv_values(path, encoding=_TEXT)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"{path} cannot be read: {reason}. Correct or remove it.") from None
@@ -228,8 +249,11 @@ def _dotenv(path: Path) -> dict[str, str | None]:
 
 def _parameter_store(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # Whatever reads settings waits for this, so that a store which does not answer has to be told soon.
+    patience = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
     try:
         # Given here because boto3 knows nothing of .env, and no AWS_REGION.
         session = boto3.Session(
@@ -239,12 +263,12 @@ def _parameter_store(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
             aws_secret_access_key=known.get("aws_secret_access_key"),
             aws_session_token=os.environ.get("AWS_SESSION_TOKEN") if known.get("aws_access_key_id") else None,
         )
-        client = session.client("ssm", endpoint_url=known.get("aws_endpoint_url"))
+        client = session.client("ssm", endpoint_url=known.get("aws_endpoint_url"), config=patience)
         body = json.loads(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
     except (BotoCoreError, ClientError, ValueError) as error:
         raise SettingsError(
             f"AWS_PARAM_STORE_NAME names {name!r}, which cannot be read: {str(error).rstrip('.')}. "
-            "Check the name, the region and the AWS credentials, or unset the variable."
+            "Check the name, AWS_REGION, AWS_ENDPOINT_URL and the AWS credentials, or unset the variable."
         ) from error
     if not isinstance(body, dict):
         raise SettingsError(f"The AWS parameter {name!r} must hold one JSON object, not {type(body).__name__}.")
@@ -549,10 +573,20 @@ class Policy(_PolicyModel):
 
 
 def policy_path(settings: Settings | None = None) -> Path | None:
-    """The policy file in force, or None when the defaults in code are."""
+    """The policy file in force, or None when the defaults in code are.
+
+    Raises:
+        SettingsError: ``AIND_PIPELINES_CONFIG`` names a home directory that there is not.
+    """
     settings = settings or load_settings()
     if settings.config is not None:
-        return settings.config.expanduser()
+        try:
+            return settings.config.expanduser()
+        except RuntimeError as error:
+            raise SettingsError(
+                f"AIND_PIPELINES_CONFIG is {settings.config}, which cannot be resolved: {str(error).rstrip('.')}. "
+                "Give the whole path."
+            ) from None
     default = project_root() / POLICY_FILE
     return default if default.is_file() else None
 
@@ -570,7 +604,7 @@ def load_policy(path: Path | None = None) -> Policy:
     if path is None:
         return Policy()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding=_TEXT))
     except FileNotFoundError:
         raise SettingsError(
             f"The policy file {path} does not exist. Create it or unset AIND_PIPELINES_CONFIG."

@@ -99,6 +99,37 @@ def test_a_bad_value_names_the_variable_and_its_origin(monkeypatch: pytest.Monke
         load_settings()
 
 
+@pytest.mark.parametrize("name", ["RDS_PORT", "DOC_DB_PORT", "DOC_DB_SSH_PORT"])
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999"])
+def test_a_port_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, port: str) -> None:
+    monkeypatch.setenv(name, port)
+    with pytest.raises(SettingsError, match=rf"{name} .*a port is a number from 1 to 65535"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["METADATA_SERVICE_URL", "NBANK_REGISTRY", "CODE_OCEAN_DOMAIN", "AWS_ENDPOINT_URL"])
+def test_an_address_without_scheme_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "127.0.0.1:5000")
+    with pytest.raises(SettingsError, match=rf"{name} .*http:// or https://"):
+        load_settings()
+    monkeypatch.setenv(name, "HTTP://127.0.0.1:5000")
+    load_settings()
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(LIVE, encoding="utf-8-sig")
+    assert set(load_policy(file).archives) == {"live"}
+    Path(".env").write_text("RDS_HOST=from-project\n", encoding="utf-8-sig")
+    assert load_settings().rds_host == "from-project"
+
+
+def test_a_policy_file_below_a_home_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIND_PIPELINES_CONFIG", "~nobody-of-this-name/x.toml")
+    with pytest.raises(SettingsError, match=r"AIND_PIPELINES_CONFIG is ~nobody-of-this-name/x\.toml"):
+        load_policy()
+
+
 def test_policy_defaults_without_a_file() -> None:
     assert load_policy() == Policy()
 

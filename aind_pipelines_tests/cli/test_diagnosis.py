@@ -157,7 +157,7 @@ def test_half_a_configuration_is_bad_and_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], service: str, missing: str
 ) -> None:
     for name in given:
-        monkeypatch.setenv(name, "someone")
+        monkeypatch.setenv(name, "http://someone")
     found = rows()
     assert found[service].state == "bad"
     assert f"but not {missing}" in found[service].detail
