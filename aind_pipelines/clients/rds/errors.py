@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,19 +61,35 @@ _NEXT_STEP = {
     "57014": "Narrow the query, or raise the statement timeout.",
     "42601": "Where it is a :name, give its value in `parameters`.",
     "57P04": "Check RDS_DATABASE.",
+    "3D000": "Check RDS_DATABASE, or create the database.",
 }
 _ANOTHER_SESSION = {"55P03", "55006"}
 _OUTAGES = ("", "08", "57", "58")
 """Classes of SQLSTATE; psycopg counts many more among its operational errors. Without a state there was no answer."""
 
+_STATE_OF = {
+    r'database ".*" does not exist': "3D000",
+    r'role ".*" does not exist|password authentication failed|no password supplied|no pg_hba\.conf entry': "28000",
+    r'permission denied for database ".*"': "42501",
+    r"too many (clients|connections)|connection slots are reserved": "53300",
+}
+"""States by the words of a refused connection, with which psycopg gives none."""
+
+
+def _state(error: Exception, reason: str) -> str:
+    """The SQLSTATE of an error; empty where there was no answer."""
+    if state := getattr(error, "sqlstate", None):
+        return str(state)
+    return next((state for words, state in _STATE_OF.items() if re.search(words, reason)), "")
+
 
 def _ours(doing: str, error: Exception) -> ServiceError:
     from psycopg import OperationalError, errors
 
-    state: str = getattr(error, "sqlstate", None) or ""
     reason = " ".join(str(error).split())
+    state = _state(error, reason)
     said = f"{doing}: {reason.removesuffix('.')}."
-    if state.startswith("28") or "password authentication failed" in reason or "no password supplied" in reason:
+    if state.startswith("28"):
         return AccessRefused(SERVICE, f"{doing}: {reason}. Check RDS_USER and RDS_PASSWORD.")
     if state == errors.InsufficientPrivilege.sqlstate:
         return AccessRefused(SERVICE, f"{doing}: {reason}. Ask for the right, or use another RDS_USER.")

@@ -1,11 +1,16 @@
 """The engine: what it needs, what it tells the server, and what it keeps to itself."""
 
+from collections.abc import Iterator
+from typing import LiteralString
+
+import psycopg
 import pytest
+from psycopg.sql import SQL
 from sqlalchemy import text
 
-from aind_pipelines.clients.errors import ServiceError
+from aind_pipelines.clients.errors import AccessRefused, ServiceError, ServiceUnavailable
 from aind_pipelines.clients.rds import engine_from_settings, make_engine
-from aind_pipelines.clients.rds.errors import translated
+from aind_pipelines.clients.rds.errors import RdsError, translated
 from aind_pipelines.settings import Settings, SettingsError
 from aind_pipelines_tests.clients.servers import PostgresServer
 
@@ -54,3 +59,34 @@ def test_a_connection_that_died_in_the_pool_is_replaced(postgres: PostgresServer
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != pid
     engine.dispose()
     killer.dispose()
+
+
+@pytest.fixture
+def guest(postgres: PostgresServer, database: str) -> Iterator[str]:
+    """A user whose connections are refused as a test wants it."""
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(SQL("CREATE ROLE guest LOGIN PASSWORD {}").format(postgres.password))
+        yield "guest"
+        connection.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        connection.execute("DROP ROLE guest")
+
+
+@pytest.mark.parametrize(
+    ("before", "database", "kind", "step"),
+    [
+        ("SELECT 1", "nosuch", RdsError, r'"nosuch" does not exist\. Check RDS_DATABASE, or create'),
+        ("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC", "postgres", AccessRefused, "Ask for the right"),
+        ("ALTER ROLE guest CONNECTION LIMIT 0", "postgres", ServiceUnavailable, "out of a resource"),
+        ("ALTER ROLE guest PASSWORD 'another'", "postgres", AccessRefused, "Check RDS_USER and RDS_PASSWORD"),
+    ],
+)
+def test_a_connection_that_the_server_refuses_is_told_from_an_outage(
+    postgres: PostgresServer, guest: str, before: LiteralString, database: str, kind: type[ServiceError], step: str
+) -> None:
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(before)
+    engine = make_engine(postgres.url(database).set(username=guest))
+    with pytest.raises(ServiceError, match=step) as raised, translated("connecting"), engine.connect():
+        pass
+    assert type(raised.value) is kind
+    assert "RDS_HOST" not in str(raised.value)
