@@ -29,6 +29,9 @@ _NOT_ALLOWED = 1
 
 _log = logging.getLogger(__name__)
 
+# Where nobody has set logging up, paramiko would write its stack to stderr, beside what we say of the failure.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 
 class _Notes(logging.Handler):
     """Keeps what sshtunnel logs, the only place where it says why it failed."""

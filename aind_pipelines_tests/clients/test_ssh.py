@@ -4,6 +4,8 @@ import logging
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -83,6 +85,26 @@ def test_something_that_is_no_bastion_is_named(docdb: DocDBServer) -> None:
         port = server.getsockname()[1]
         with pytest.raises(ServiceUnavailable, match="no SSH session"):
             Tunnel(host="127.0.0.1", port=port, username="u", password=SecretStr("p"), target=("h", 1)).start()
+
+
+def test_paramiko_says_nothing_of_its_own_where_logging_is_not_set_up() -> None:
+    program = (
+        "import sys; from pydantic import SecretStr; from aind_pipelines.clients.ssh import Tunnel\n"
+        "login = dict(username='u', password=SecretStr('p'))\n"
+        "try: Tunnel(host='127.0.0.1', port=int(sys.argv[1]), target=('h', 1), **login).start()\n"
+        "except Exception as error: print(type(error).__name__)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                server.accept()[0].close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        result = subprocess.run(
+            [sys.executable, "-c", program, str(server.getsockname()[1])], capture_output=True, text=True, timeout=60
+        )
+    assert (result.stdout, result.stderr) == ("ServiceUnavailable\n", "")
 
 
 @pytest.mark.parametrize("changes", [{"password": SecretStr("canary-wrong")}, {"username": "nobody"}])
