@@ -69,6 +69,14 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
+def _write_no_more() -> None:
+    """Send to nowhere what stdout could not be given, and the rest: whoever read it has ended, or its disk is full.
+
+    Python tries it again at exit, and would say that it failed.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``aind-pipelines`` command."""
     # Commands that go through files by the hundred thousand make few cycles, and would be looked through all the time.
@@ -80,6 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         from aind_pipelines.settings import SettingsError
 
         result = cli.main(args=arguments, **options)
+        sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):  # click makes the first of the second
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -87,8 +96,13 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has ended. Nothing may be written there again, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+        sys.exit(1)
+    except OSError as error:
+        if error.strerror is None:  # a library's own, and not the system's
+            raise
+        _write_no_more()
+        click.echo(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
         sys.exit(1)
     except (SettingsError, ServiceError) as error:
         click.echo(f"error: {error}", err=True)

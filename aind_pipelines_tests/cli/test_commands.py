@@ -102,6 +102,21 @@ def test_doctor_with_nothing_set_says_what_to_set_and_is_content() -> None:
     assert "set DOC_DB_API_HOST" in result.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("doctor",), ("doctor", "--json"), ("lab", "status")])
+def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*CLI, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
+
+
 def test_doctor_in_a_pipe_cuts_no_name_and_no_reason() -> None:
     missing = "/a/folder/that/is/not/there/" + "and/has/a/long/name/" * 5 + "policy.toml"
     result = run("doctor", AIND_PIPELINES_CONFIG=missing, COLUMNS="80")
