@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def demo(
         lab_home,
         docdb_uri=docdb_uri,
         postgres_url=postgres_url,
-        on_progress=lambda text: messages.print(f"[dim]lab:[/] {text}", highlight=False),
+        on_progress=lambda text: _note(messages, "lab", text),
         while_used=True,
     )
     try:
@@ -93,14 +94,30 @@ def demo(
 
 
 def _ui_command(home: Path) -> str:
-    return "make ui" if home == Path(".lab") else f"aind-pipelines dev --home '{home}'"
+    if home == Path(".lab") and _beside_our_makefile():
+        return "make ui"
+    return f"aind-pipelines dev --home {shlex.quote(str(home))}"
+
+
+def _beside_our_makefile() -> bool:
+    """Whether the working directory is a checkout of this project."""
+    try:
+        return "aind_pipelines.cli dev" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _note(console: Console, speaker: str, text: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((f"{speaker}: ", "dim"), text), soft_wrap=True)
 
 
 def _run(home: LabHome, messages: Console) -> list[Stage]:
     """Run the flow with a progress bar on a terminal, and a line per stage elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    messages.print("[dim]dagster:[/] loading the definitions", highlight=False)
+    _note(messages, "dagster", "loading the definitions")
     import warnings
 
     import dagster as dg
@@ -110,12 +127,12 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     from aind_pipelines.settings import load_policy
 
     def on_wait(text: str) -> None:
-        messages.print(f"[dim]dagster:[/] {text}", highlight=False)
+        _note(messages, "dagster", text)
 
     stages: list[Stage] = []
     names = step_names()
     interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         open_instance(home, on_wait=on_wait) as instance,
         Progress(*columns, console=messages, disable=not interactive, transient=True) as progress,
@@ -128,7 +145,7 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
             if interactive:
                 progress.update(task, description=step)
             elif event != "finished":
-                messages.print(f"stage {step} {event}", highlight=False)
+                click.echo(f"stage {step} {event}", err=True)
 
         stages.extend(run_flow(home, instance, sorted(load_policy().archives), on_event=on_event))
     return stages
@@ -165,18 +182,19 @@ def _show(stages: list[Stage], seconds: float) -> None:
     out.print(table)
     for stage in stages:
         if stage.error:
-            out.print(
-                f"[red]stage {stage.name} failed:[/] {stage.error}", highlight=False, markup=True, soft_wrap=True
-            )
+            _tell(out, f"stage {stage.name} failed:", stage.error)
         for check in stage.checks:
             if not check.passed:
                 kind = "blocking check" if check.blocking else "check"
-                out.print(
-                    f"[red]stage {stage.name}: {kind} {check.name} failed:[/] {check.description}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                _tell(out, f"stage {stage.name}: {kind} {check.name} failed:", check.description)
     changed = sum(stage.changed for stage in stages)
     if stages and all(stage.ok for stage in stages):
         out.print("Nothing changed since the last run." if changed == 0 else f"{changed:,} changes.", highlight=False)
     out.print(f"{len(stages)} stages in {seconds:.0f} s.", highlight=False)
+
+
+def _tell(out: Console, what: str, why: str) -> None:
+    """What failed and why, as it was said: names and paths may hold what rich takes for markup."""
+    from rich.text import Text
+
+    out.print(Text.assemble((what, "red"), f" {why}"), soft_wrap=True)
