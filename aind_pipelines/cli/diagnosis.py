@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from threading import Thread
+from threading import enumerate as enumerate_threads
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
@@ -34,7 +36,21 @@ from aind_pipelines.settings import (
     setting_names,
 )
 
+if TYPE_CHECKING:
+    import requests
+
 State = Literal["good", "bad", "not configured"]
+
+DEADLINE = 12.0
+"""Seconds within which every probe is to be through."""
+
+_PATIENCE = (4.0, 10.0)
+"""Seconds that a probe waits for (a connection, the next byte): less than the deadline, so that the client can say
+what is wrong, and enough for a service that is slow."""
+
+_RETRIES = 1
+_PROBE = "probe"
+"""Name of the threads that look."""
 
 _MASK = "********"
 _AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
@@ -169,39 +185,87 @@ def settings_table(read: ReadSettings | None = None) -> list[Setting]:
     return [row(field) for field in Settings.model_fields]
 
 
-def connections(read: ReadSettings | None = None) -> list[Connection]:
-    """Probe every external system that is configured, whatever is wrong with the settings of the others."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A look at one external system, whose name and settings are known before it says anything."""
+
+    name: str
+    names: str
+    call: Callable[[], Connection]
+
+
+def connections(read: ReadSettings | None = None, within: float = DEADLINE) -> list[Connection]:
+    """Probe every external system that is configured, whatever is wrong with the settings of the others.
+
+    Args:
+        read: The settings; None reads them.
+        within: Seconds after which a system that has not answered is bad.
+    """
     read = read or read_settings()
     mask = _mask(read)
-    path = policy_path(read.values)
-    state = _policy(path)
-    policy = load_policy(path) if path is not None and state.state == "good" else Policy()
-    looks: list[Callable[[], Connection]] = [
-        partial(_look, service, read) for service in _services(read.values, policy)
+    state, policy = _policy(read.values)
+    looks = [
+        _Look(service.name, service.names, partial(_look, service, read)) for service in _services(read.values, policy)
     ]
     looks += [
-        partial(_try, f"archive {name}", partial(_archive, rule.path), f"[archives.{name}] in the policy file")
+        _folder(f"archive {name}", f"archives.{name}", partial(_archive, rule.path))
         for name, rule in policy.archives.items()
     ]
     looks += [
-        partial(_try, f"inbox {name}", partial(_inbox, inbox), f"[inboxes.{name}] in the policy file")
-        for name, inbox in policy.inboxes.items()
+        _folder(f"inbox {name}", f"inboxes.{name}", partial(_inbox, inbox)) for name, inbox in policy.inboxes.items()
     ]
     unread = [
         Connection("settings", "bad", str(error), "correct what is named")
         for error in read.unread
         if str(error) not in read.problems.values()  # those are told with their setting
     ]
-    # At once, because each that cannot be reached is tried for a while.
-    with ThreadPoolExecutor(len(looks)) as pool:
-        rows = [*unread, state, *pool.map(lambda look: look(), looks)]
+    rows = [*unread, state, *_in_time(looks, within)]
     return [Connection(row.name, row.state, mask(row.detail), row.next_step) for row in rows]
+
+
+def _folder(name: str, table: str, probe: Callable[[], str]) -> _Look:
+    names = f"[{table}] in the policy file"
+    return _Look(name, names, partial(_try, name, probe, names))
+
+
+def _in_time(looks: list[_Look], seconds: float) -> Iterator[Connection]:
+    """Look everywhere at once, because each that cannot be reached is tried for a while; in the order of `looks`."""
+    begun = [_begin(look.call) for look in looks]
+    ended, _ = wait(begun, seconds)
+    for look, outcome in zip(looks, begun, strict=True):
+        yield (
+            outcome.result()
+            if outcome in ended
+            else Connection(
+                look.name, "bad", f"no answer within {seconds:g} s", f"check {look.names}, and that it is up"
+            )
+        )
+
+
+def _begin(call: Callable[[], Connection]) -> Future[Connection]:
+    """Call it in a thread that nothing waits for: a look that hangs must hold up neither the end nor Ctrl-C."""
+    outcome: Future[Connection] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is taken
+            outcome.set_exception(error)
+
+    Thread(target=work, name=_PROBE, daemon=True).start()
+    return outcome
+
+
+def still_looking() -> bool:
+    """Whether a look hangs still."""
+    return any(thread.name == _PROBE for thread in enumerate_threads())
 
 
 def _services(settings: Settings, policy: Policy) -> list[_Service]:
     # Where the direct connection is used the version may stay set, and does not mean the gateway.
     version = ("doc_db_api_version",) if settings.doc_db_host is None else ()
     keys = _AWS_KEYS if any(getattr(settings, field) is not None for field in _AWS_KEYS) else ()
+    endpoint = "" if settings.aws_endpoint_url is None else "AWS_ENDPOINT_URL, "
     return [
         _Service(
             "DocDB REST gateway",
@@ -248,7 +312,7 @@ def _services(settings: Settings, policy: Policy) -> list[_Service]:
             own=(*_AWS_KEYS, "aws_profile", "aws_endpoint_url"),
             needed=keys,
             also=("aws_region",),
-            names="AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
+            names=f"{endpoint}AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
             probe=lambda: _s3(settings, policy),
         ),
         _Service(
@@ -302,20 +366,32 @@ def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
         detail, step = str(error), "complete the settings named"
     except ServiceError as error:
         detail = str(error)
-        step = "try again later; if it lasts, ask who runs it" if error.retryable else "check the value and the rights"
+        outage = "; if that is right, try again later or ask who runs it"
+        step = f"check {names}{outage if error.retryable else ', and the rights'}"
     except Exception as error:  # noqa: BLE001 - a probe's boundary: whatever a library raises is the diagnosis
         detail, step = f"{type(error).__name__}: {error}".splitlines()[0], f"check {names}, and that it is up"
     return Connection(name, "bad", detail, step)
 
 
-def _policy(path: Path | None) -> Connection:
-    if path is None:
-        return Connection("policy file", "not configured", "the defaults in code are in force", "see docs/settings.md")
+def _policy(settings: Settings) -> tuple[Connection, Policy]:
+    name = "policy file"
     try:
-        load_policy(path)
+        path = policy_path(settings)
     except SettingsError as error:
-        return Connection("policy file", "bad", str(error), "correct the file")
-    return Connection("policy file", "good", str(path))
+        return Connection(name, "bad", str(error), "correct or unset AIND_PIPELINES_CONFIG"), Policy()
+    if path is None:
+        said = "the defaults in code are in force"
+        return Connection(name, "not configured", said, "see docs/settings.md"), Policy()
+    try:
+        return Connection(name, "good", str(path)), load_policy(path)
+    except SettingsError as error:
+        return Connection(name, "bad", str(error), "correct the file"), Policy()
+
+
+def _session() -> requests.Session:
+    from aind_pipelines.clients import http
+
+    return http.build_session(retries=_RETRIES, timeout=_PATIENCE)
 
 
 def _gateway(settings: Settings, policy: Policy) -> str:
@@ -323,9 +399,12 @@ def _gateway(settings: Settings, policy: Policy) -> str:
 
     assert settings.doc_db_api_host is not None
     counts = []
-    for source in policy.docdb.sources:
-        version = source.api_version or settings.doc_db_api_version
-        with MetadataDbClient(settings.doc_db_api_host, source.database, source.collection, version) as client:
+    with _session() as session:
+        for source in policy.docdb.sources:
+            version = source.api_version or settings.doc_db_api_version
+            client = MetadataDbClient(
+                settings.doc_db_api_host, source.database, source.collection, version, session=session
+            )
             counts.append(f"{source.database}.{source.collection}: {client.count():,} records")
     return ", ".join(counts)
 
@@ -371,7 +450,7 @@ def _metadata_service(settings: Settings) -> str:
 
     assert settings.metadata_service_url is not None
     version = settings.metadata_service_version
-    with AindMetadataServiceClient(domain=settings.metadata_service_url, version=version) as client:
+    with AindMetadataServiceClient(settings.metadata_service_url, _session(), _PATIENCE, version) as client:
         answer = client.ask("project_names", "")
     return f"{len(answer.data or [])} project names"
 
@@ -379,28 +458,31 @@ def _metadata_service(settings: Settings) -> str:
 def _code_ocean(settings: Settings) -> str:
     from codeocean.data_asset import DataAssetSearchParams
 
-    from aind_pipelines.clients.code_ocean import get_client
+    from aind_pipelines.clients.code_ocean import get_client, mapped_errors
 
     assert settings.code_ocean_api_token is not None
-    client = get_client(domain=settings.code_ocean_domain, token=settings.code_ocean_api_token.get_secret_value())
-    client.data_assets.search_data_assets(DataAssetSearchParams(limit=1))
+    token = settings.code_ocean_api_token.get_secret_value()
+    client = get_client(settings.code_ocean_domain, token, retries=_RETRIES, timeout=_PATIENCE)
+    with mapped_errors():
+        client.data_assets.search_data_assets(DataAssetSearchParams(limit=1))
     return "the token may search data assets"
 
 
 def _s3(settings: Settings, policy: Policy) -> str:
-    from botocore.exceptions import ClientError
-
     from aind_pipelines.clients import s3
 
-    client = s3.client(settings)
-    missing = []
+    client = s3.client(settings, timeout=_PATIENCE, attempts=_RETRIES + 1)
+    bad: dict[str, ServiceError] = {}
     for bucket in policy.s3.buckets:
         try:
-            client.head_bucket(Bucket=bucket)
-        except ClientError:
-            missing.append(bucket)
-    if missing:
-        raise SettingsError(f"buckets that cannot be listed: {', '.join(missing)}")
+            next(s3.iter_listing_pages(client, bucket, page_size=1), None)
+        except ServiceError as error:
+            if error.retryable:  # so it would be for each of them
+                raise
+            bad[bucket] = error
+    if bad:
+        first = str(next(iter(bad.values()))).removeprefix(f"{s3.SERVICE}: ")
+        raise ServiceError(s3.SERVICE, f"buckets that cannot be listed: {', '.join(bad)}; of the first: {first}")
     return f"{len(policy.s3.buckets)} buckets"
 
 
@@ -409,7 +491,8 @@ def _registry(settings: Settings) -> str:
     from aind_pipelines.clients.registry.login import login_for
 
     assert settings.nbank_registry is not None
-    with RegistryClient(settings.nbank_registry, login_for(settings.nbank_registry, settings)) as client:
+    login = login_for(settings.nbank_registry, settings)
+    with RegistryClient(settings.nbank_registry, login, session=_session()) as client:
         info = client.info()
     return f"{info.name} {info.version}, API {info.api_version}"
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from aind_pipelines.cli.diagnosis import Connection, Setting
 
-_MARKS = {"good": "[green]good[/]", "bad": "[red]bad[/]", "not configured": "[dim]not configured[/]"}
+_STYLES = {"good": "green", "bad": "red", "not configured": "dim"}
 _PIPE_WIDTH = 400
 
 
@@ -23,45 +26,71 @@ def doctor(as_json: bool) -> int:
     """Show every setting with its origin, and try every connection.
 
     Secrets are masked. Exits 1 when a setting, the policy file or a configured connection is bad; whatever does not
-    need what is bad is shown and tried all the same.
+    need what is bad is shown and tried all the same. What does not answer within 12 seconds is bad.
 
     \b
     Examples:
         aind-pipelines doctor
         eval "$(aind-pipelines lab env)"; aind-pipelines doctor
     """
+    from aind_pipelines.cli.diagnosis import still_looking
+
+    try:
+        code = _diagnose(as_json)
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted", err=True)
+        code = 130
+    if still_looking():
+        # Not by Python's own end: it aborts where a thread is in the midst of a library's C++.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _diagnose(as_json: bool) -> int:
     from aind_pipelines.cli.diagnosis import connections, settings_table
     from aind_pipelines.settings import read_settings
 
     read = read_settings()
-    settings, connected = settings_table(read), connections(read)
+    settings = settings_table(read)
+    if not as_json:  # at once: a system that does not answer is waited for
+        _print_settings(settings)
+    connected = connections(read)
     if as_json:
         document = {"settings": [asdict(row) for row in settings], "connections": [asdict(row) for row in connected]}
         click.echo(json.dumps(document, indent=2))
     else:
-        _print(settings, connected)
+        _print_connections(connected)
     bad = any(row.problem for row in settings) or any(row.state == "bad" for row in connected)
     return 1 if bad else 0
 
 
-def _print(settings: list[Setting], connected: list[Connection]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+def _print_settings(settings: list[Setting]) -> None:
+    from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:  # in a file or a pipe each row is one line
-        console = Console(width=_PIPE_WIDTH)
     wrong = any(setting.problem for setting in settings)
     table = _table("Settings", "setting", "value", "origin", *(["problem", "next step"] if wrong else []))
     for setting in settings:
-        value = escape(setting.value) if setting.value else "[dim]not set[/]"
-        problem = [f"[red]bad[/]: {escape(setting.problem)}", escape(setting.next_step)] if setting.problem else []
-        table.add_row(setting.name, value, f"[dim]{escape(setting.origin)}[/]", *problem)
-    console.print(table)
+        value = Text(setting.value) if setting.value else Text("not set", "dim")
+        problem = [Text.assemble(("bad", "red"), f": {setting.problem}"), Text(setting.next_step)]
+        table.add_row(setting.name, value, Text(setting.origin, "dim"), *(problem if setting.problem else []))
+    _console().print(table)
+
+
+def _print_connections(connected: list[Connection]) -> None:
+    from rich.text import Text
+
     table = _table("Connections", "connection", "state", "what it says", "next step")
     for row in connected:
-        table.add_row(row.name, _MARKS[row.state], escape(row.detail), escape(row.next_step))
-    console.print(table)
+        table.add_row(Text(row.name), Text(row.state, _STYLES[row.state]), Text(row.detail), Text(row.next_step))
+    _console().print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)  # in a file or a pipe each row is one line
 
 
 def _table(title: str, *headings: str) -> Table:

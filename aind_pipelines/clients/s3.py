@@ -26,8 +26,7 @@ SERVICE = "S3"
 CONNECTIONS = 32
 """Connections a client keeps: as many threads may share it without waiting for each other."""
 
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 60.0
+_TIMEOUT: tuple[float, float] = (5.0, 60.0)
 _ATTEMPTS = 5
 _PAGE = 1_000
 _MISSING = frozenset({"NoSuchBucket", "404", "NotFound"})
@@ -73,10 +72,15 @@ class ObjectInfo:
     etag: str
 
 
-def client(settings: Settings) -> S3Client:
+def client(settings: Settings, *, timeout: tuple[float, float] | None = None, attempts: int | None = None) -> S3Client:
     """A client that threads may share, with credentials by boto3's own chain.
 
     An endpoint other than Amazon's (``AWS_ENDPOINT_URL``) is addressed by path, since a bucket is no host name there.
+
+    Args:
+        settings: Endpoint, region, profile and keys.
+        timeout: Seconds to wait for (a connection, the next byte); None is patient.
+        attempts: How often to ask in all; None is persistent.
 
     Raises:
         ServiceError: The configured profile, region or endpoint cannot be used.
@@ -86,10 +90,11 @@ def client(settings: Settings) -> S3Client:
     from botocore.exceptions import BotoCoreError
 
     endpoint = settings.aws_endpoint_url
+    connecting, reading = timeout or _TIMEOUT
     config = Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=connecting,
+        read_timeout=reading,
+        retries={"mode": "standard", "total_max_attempts": attempts or _ATTEMPTS},
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "auto" if _is_amazon(endpoint) else "path"},
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
@@ -19,6 +22,8 @@ from aind_pipelines.cli import diagnosis
 from aind_pipelines.cli.diagnosis import Connection, Setting, connections, settings_table
 from aind_pipelines.clients import http
 from aind_pipelines.settings import Settings, SettingsError, load_settings, read_settings, setting_names
+from aind_pipelines_tests.clients.canned import canned_server
+from aind_pipelines_tests.registry_process import RegistryProcess
 
 ROOT = Path(__file__).parents[2]
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "AIND_PIPELINES_NO_DOTENV")
@@ -237,3 +242,144 @@ def test_the_command_shows_everything_and_exits_1() -> None:
     assert result.returncode == 1, result.stderr
     assert [name for name in (*EVERY, *SERVICES) if name not in result.stdout] == []
     assert re.search(r"DOC_DB_PORT\W+abc\W+environment \(DOC_DB_PORT\)\W+bad: .*integer", result.stdout)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A listener whose connections are made by the system, and never answered."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener
+
+
+def address(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def everything_at(listener: socket.socket) -> dict[str, str]:
+    url, port = address(listener), str(listener.getsockname()[1])
+    return {
+        "DOC_DB_API_HOST": url,
+        "METADATA_SERVICE_URL": url,
+        "CODE_OCEAN_DOMAIN": url,
+        "CODE_OCEAN_API_TOKEN": "token",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-west-2",
+        **{f"RDS_{name}": "someone" for name in ("USER", "PASSWORD", "DATABASE")},
+        "RDS_HOST": "127.0.0.1",
+        "RDS_PORT": port,
+        **{f"DOC_DB_{name}": "someone" for name in ("HOST", "USERNAME", "PASSWORD", "SSH_USERNAME", "SSH_PASSWORD")},
+        "DOC_DB_SSH_HOST": "127.0.0.1",
+        "DOC_DB_SSH_PORT": port,
+    }
+
+
+@pytest.mark.slow
+def test_what_does_not_answer_is_bad_in_time_and_what_answers_is_shown(
+    silent: socket.socket, registry_process: RegistryProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBANK_REGISTRY", registry_process.url)
+    connections()  # so that what the probes import is there
+    for name, value in everything_at(silent).items():
+        monkeypatch.setenv(name, value)
+    found = {row.name: row for row in connections(within=3)}
+    assert list(found) == SERVICES
+    assert found["policy file"].state == "not configured"
+    assert found["neurobank registry"].state == "good"
+    del found["policy file"], found["neurobank registry"]
+    assert {row.detail for row in found.values()} == {"no answer within 3 s"}
+    assert {name: row.next_step.split()[1].rstrip(",") for name, row in found.items()} == {
+        "DocDB REST gateway": "DOC_DB_API_HOST",
+        "DocDB over SSH": "DOC_DB_SSH_HOST",
+        "RDS": "RDS_HOST",
+        "metadata-service": "METADATA_SERVICE_URL",
+        "Code Ocean": "CODE_OCEAN_API_TOKEN",
+        "S3": "AWS_ENDPOINT_URL",
+    }
+
+
+def doctor(**environment: str) -> subprocess.Popen[str]:
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AIND_PIPELINES_NO_DOTENV": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "aind_pipelines.cli", "doctor"],
+        env={**kept, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("store", [{}, {"AWS_PARAM_STORE_NAME": "/x"}])
+def test_an_interrupt_ends_it_while_nothing_answers(silent: socket.socket, store: dict[str, str]) -> None:
+    process = doctor(**everything_at(silent), **store)
+    silent.settimeout(60)
+    asked, _ = silent.accept()
+    with asked:
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "\ninterrupted\n")
+    assert bool(store) or "METADATA_SERVICE_URL" in out, "the settings are shown at once"
+
+
+@pytest.mark.slow
+def test_a_process_whose_probes_hang_ends_and_says_nothing_but_its_verdict(silent: socket.socket) -> None:
+    process = doctor(**everything_at(silent))
+    out, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (1, "")
+    assert out.count("no answer within") >= 5
+
+
+def test_a_parameter_store_that_does_not_answer_is_given_up_soon(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**everything_at(silent), "AWS_PARAM_STORE_NAME": "/x"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"AWS_PARAM_STORE_NAME names '/x', .*timeout.*AWS_ENDPOINT_URL"):
+        load_settings()
+    silent.setblocking(False)
+    for _ in range(2):
+        silent.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+
+
+def test_a_code_ocean_token_that_is_refused_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with canned_server() as server:
+        server.queue = [(401, {}, b"{}")]
+        monkeypatch.setenv("CODE_OCEAN_DOMAIN", server.url)
+        monkeypatch.setenv("CODE_OCEAN_API_TOKEN", "token")
+        row = rows()["Code Ocean"]
+    assert row.state == "bad"
+    assert "answered 401: the credentials were refused" in row.detail
+    assert row.next_step == "check CODE_OCEAN_API_TOKEN and CODE_OCEAN_DOMAIN, and the rights"
+
+
+def test_buckets_that_do_not_exist_are_all_named(
+    moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[s3]\nbuckets = ["no-such-a", "no-such-b"]\n')
+    login = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-west-2"}
+    for name, value in {"AIND_PIPELINES_CONFIG": str(policy), "AWS_ENDPOINT_URL": moto_url, **login}.items():
+        monkeypatch.setenv(name, value)
+    row = rows()["S3"]
+    assert "no-such-a, no-such-b; of the first: bucket 'no-such-a' does not exist" in row.detail
+
+
+def test_a_policy_file_below_a_home_that_there_is_not_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIND_PIPELINES_CONFIG", "~nobody-of-this-name/x.toml")
+    row = rows()["policy file"]
+    assert row.state == "bad"
+    assert "AIND_PIPELINES_CONFIG" in row.detail
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[archives."[/x] :smile:"]\npath = "nowhere[/y]"\n')
+    process = doctor(AIND_PIPELINES_CONFIG=str(policy))
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (1, "")
+    assert "archive [/x] :smile: " in out
+    assert f"{tmp_path}/nowhere[/y]" in out
