@@ -327,15 +327,21 @@ def _is_failed_check(event: Any) -> bool:
 
 
 def _failure(home: LabHome, event: Any) -> str:
-    """The innermost error of a failed step, what the stage itself raised; with the server where it is Postgres's."""
+    """What the stage itself raised, the innermost error of ours; with the server where it is Postgres's.
+
+    A library's error, which may be its cause, names neither the thing nor the next step.
+    """
+    chain = []
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
+    while error is not None:
+        chain.append(error)
         error = error.cause
-    if error is None:
+    if not chain:
         return "failed without an error"
+    error = next((each for each in reversed(chain) if str(each.message).startswith("aind_pipelines.")), chain[-1])
     message = str(error.message).strip()
     lost = error.cls_name == "ServiceUnavailable" and "ServiceUnavailable: RDS: " in message
-    if lost or error.cls_name in _DATABASE_ERRORS:
+    if lost or chain[-1].cls_name in _DATABASE_ERRORS:
         server = home.postgres()
         message += f" The lab's Postgres is at {server.host}:{server.port}. {_where_postgres_tells(home)}."
     return message

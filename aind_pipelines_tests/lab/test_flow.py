@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import psycopg2
 import pytest
 from dagster import DagsterEventType
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import OperationalError
 
+from aind_pipelines.archive.intake import S3Prefix
+from aind_pipelines.clients import s3
 from aind_pipelines.lab import flow
 from aind_pipelines.lab.home import LabHome, Postgres
+from aind_pipelines.settings import Settings
 
 LOST = OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection\n\tThis probably"))
 JOB: Any = SimpleNamespace(name="sessions")
@@ -89,7 +94,10 @@ def test_an_error_of_something_else_is_told_as_it_is(home: LabHome) -> None:
     ],
 )
 def test_a_stage_that_lost_rds_says_where_postgres_is(home: LabHome, name: str, message: str, *, told: bool) -> None:
-    error = SimpleNamespace(cause=SimpleNamespace(cause=None, cls_name=name, message=message))
+    cause = SimpleNamespace(cause=None, cls_name=name, message=message)
+    error = SimpleNamespace(
+        cause=cause, cls_name="DagsterExecutionStepExecutionError", message="dagster._core: failed"
+    )
     said = flow._failure(home, SimpleNamespace(step_failure_data=SimpleNamespace(error=error)))
     assert said.startswith(message)
     assert ("Postgres is at 127.0.0.1:4321" in said) == told
@@ -105,3 +113,22 @@ def test_retries_are_told_once_and_other_warnings_pass(caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records] == ["something else"]
     logging.warning("Retrying failed database connection: %s", LOST)
     assert len(caplog.records) == 2
+
+
+def test_what_a_stage_says_of_an_outage_is_not_lost_behind_its_cause(home: LabHome) -> None:
+    with socket.socket() as nowhere:
+        nowhere.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nowhere.getsockname()[1]}"
+        settings = Settings(
+            aws_endpoint_url=url, aws_region="us-west-2", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+
+        @dg.asset
+        def reads_s3() -> None:
+            S3Prefix("bucket", "session", s3.client(settings, attempts=1)).scan()
+
+        result = dg.materialize([reads_s3], raise_on_error=False)
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    said = flow._failure(home, failed)
+    assert said.startswith("aind_pipelines.clients.errors.ServiceUnavailable: S3: reading s3://bucket/session")
+    assert "Check that S3 can be reached" in said
