@@ -181,6 +181,10 @@ def failure_from(service: str, method: str, url: str, error: requests.RequestExc
     """The error that an exception of requests stands for."""
     asked = f"{method} {place(url)}"
     if isinstance(error, requests.exceptions.SSLError):
+        if "WRONG_VERSION_NUMBER" in str(error):  # OpenSSL's word for an answer that is no TLS
+            return ServiceUnavailable(
+                service, f"{asked}: what answers there does not speak TLS. Give an http:// address, or another port."
+            )
         return ServiceUnavailable(
             service,
             f"{asked}: the TLS connection failed. Check the certificate, or REQUESTS_CA_BUNDLE for a private CA.",

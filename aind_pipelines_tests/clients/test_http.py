@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -169,3 +170,17 @@ def test_no_proxy_of_the_environment_stands_before_the_loopback(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     assert request(build_session(retries=0), "thing", "GET", flaky.url).ok
+
+
+def test_an_https_address_of_a_plain_port_is_told_from_a_bad_certificate() -> None:
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(ServiceUnavailable, match=r"does not speak TLS\. Give an http:// address"):
+            request(build_session(retries=0), "thing", "GET", url)
