@@ -1,7 +1,8 @@
 """How a stage tells what it did: the same metadata keys for every asset.
 
 ``dagster/row_count`` is what the asset holds now, ``changed`` what this run changed in it, ``findings`` how many
-findings stand, with a table of them by code.
+findings stand, with a table of them by code. A run over many partitions gives these for each partition, and what it
+did altogether under names that end in ``in this run``.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 NIGHTLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
 """What a nightly schedule brings up to date: one night missed warns, two fail."""
+
+IN_THIS_RUN = " in this run"
+"""How the names of a run's own numbers end, which Dagster repeats for each of its partitions."""
 
 _BODY = (("docdb_records", "body"),)
 
@@ -31,7 +35,7 @@ def outcome(
     """Metadata of a materialization.
 
     Args:
-        rows: What the asset holds after the run; None where each partition tells its own.
+        rows: What the asset, or the partition, holds after the run; None where that is told elsewhere.
         changed: Rows (or resources) this run inserted, updated or removed.
         findings: Standing findings of this run's scope, by code.
         bytes_read: Bytes of content the run read, where content was read.
@@ -49,6 +53,11 @@ def outcome(
     if table is not None:
         metadata |= table_metadata(table)
     return metadata
+
+
+def outcome_of_run(**numbers: Any) -> dict[str, Any]:
+    """The metadata of a run over many partitions as a whole, named as such; arguments as of `outcome`."""
+    return {f"{name}{IN_THIS_RUN}": value for name, value in outcome(rows=None, **numbers).items()}
 
 
 def findings_table(counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:

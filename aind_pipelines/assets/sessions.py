@@ -4,7 +4,7 @@ from datetime import date
 
 import dagster as dg
 
-from aind_pipelines.assets.describe import outcome
+from aind_pipelines.assets.describe import outcome, outcome_of_run, table_metadata
 from aind_pipelines.assets.indexes import code_ocean_index, s3_index
 from aind_pipelines.partitions import months
 from aind_pipelines.resources.rds import RDSResource
@@ -27,7 +27,8 @@ def session_assets(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Ma
     """Each session's raw asset, raw data directory, modalities, record and derived assets.
 
     Table `public.session_assets`, resolved from the records and the shared indexes: no request per session. A link
-    that leads nowhere is a finding.
+    that leads nowhere is a finding. Each month tells its own numbers; names that belong to no month are among the
+    findings of the run.
     """
     from aind_pipelines.sessions.resolver import resolve_months
     from aind_pipelines.tables.schema import session_assets as table
@@ -35,14 +36,14 @@ def session_assets(context: dg.AssetExecutionContext, rds: RDSResource) -> dg.Ma
     with rds.engine() as engine:
         result = resolve_months(engine, months_of(context), run_id=context.run.run_id)
     context.log.info(f"{result.sessions} sessions, {result.changed} changed")
-    for month, sessions in result.sessions_by_month.items():
-        context.add_asset_metadata({"dagster/row_count": sessions}, partition_key=month.isoformat())
-    return dg.MaterializeResult(
-        metadata=outcome(
-            rows=None,
-            changed=result.changed,
-            findings=result.findings_by_code,
-            table=table,
-            months_in_this_run=len(context.partition_keys),
+    for month, done in result.by_month.items():
+        context.add_asset_metadata(
+            outcome(rows=done.sessions, changed=done.changed, findings=done.findings_by_code),
+            partition_key=month.isoformat(),
         )
+    about_names = result.findings_about_names.total()
+    return dg.MaterializeResult(
+        metadata=table_metadata(table)
+        | outcome_of_run(changed=result.changed, findings=result.findings_by_code, months=len(result.by_month))
+        | {"findings about names, of no month": about_names}
     )

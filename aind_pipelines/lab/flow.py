@@ -17,6 +17,7 @@ from typing import Any, Literal
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 
+from aind_pipelines.assets.describe import IN_THIS_RUN
 from aind_pipelines.definitions import build_defs
 from aind_pipelines.jobs import FLOW
 from aind_pipelines.lab.home import LabError, LabHome
@@ -24,6 +25,7 @@ from aind_pipelines.partitions import archives, months
 
 StageEvent = Literal["started", "finished", "failed"]
 _ROW_COUNT = "dagster/row_count"
+_TOTALS = ("changed", "findings", "bytes")
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _STATEMENT_TIMEOUT = 60_000  # ms
 _POOL_RECYCLE = 3_600  # s
@@ -288,8 +290,7 @@ def _stages(
         yield Stage(step, watch.seconds(step), error=error)
     graph = job.asset_layer.asset_graph
     for key, materialized in made.items():
-        # A run over many partitions records the same metadata for each of them, but for the row count.
-        metadata: dict[str, Any] = {name: value.value for name, value in materialized[0].metadata.items()}
+        whole = _totals({name: value.value for name, value in materialized[0].metadata.items()})
         rows: list[Any] = [each.metadata[_ROW_COUNT].value for each in materialized if _ROW_COUNT in each.metadata]
         checks = tuple(
             CheckOutcome(
@@ -306,12 +307,17 @@ def _stages(
             name=key.to_user_string(),
             seconds=watch.seconds(step),
             rows=sum(rows) if rows else None,
-            changed=metadata.get("changed", 0),
-            findings=metadata.get("findings", 0),
-            bytes=metadata.get("bytes"),
+            changed=whole["changed"] or 0,
+            findings=whole["findings"] or 0,
+            bytes=whole["bytes"],
             checks=checks,
             error=error,
         )
+
+
+def _totals(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run did altogether, by the metadata of one of its partitions, which all tell the same of the run."""
+    return {name: metadata.get(name + IN_THIS_RUN, metadata.get(name)) for name in _TOTALS}
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:

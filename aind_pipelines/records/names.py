@@ -15,6 +15,8 @@ from datetime import date, datetime, time
 from typing import TypeAlias
 
 EARLIEST_YEAR = 2016
+LATEST_YEAR = 2029
+"""The last year that the grammar can write. Sessions are at most of the current one; a later date is yet to come."""
 
 _Date: TypeAlias = date
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.hashing import hash_text
-from aind_pipelines.records.names import AssetName, parse_asset_name
+from aind_pipelines.records.names import LATEST_YEAR, AssetName, parse_asset_name, parse_session_id
 from aind_pipelines.records.provenance import Process, count_investigators, read_processes, read_source_names
 from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, shown
 from aind_pipelines.records.subjects import read_subject
@@ -225,7 +225,8 @@ def _name(reader: Reader, description: Mapping[Any, Any]) -> str | None:
 
 def _parsed_name(reader: Reader, name: str | None) -> AssetName:
     parsed = parse_asset_name(name or "")
-    if name is not None and parsed.session_id is None:
+    # One dated in a year to come is told by the sessions, with those dated later this year.
+    if name is not None and parsed.session_id is None and parse_session_id(name, latest_year=LATEST_YEAR) is None:
         reader.note("name_without_session", "name", f"The name {name!r} holds no session id.")
     return parsed
 

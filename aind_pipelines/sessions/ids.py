@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from aind_pipelines.records.names import EARLIEST_YEAR, SessionId, parse_session_id
+from aind_pipelines.records.names import EARLIEST_YEAR, LATEST_YEAR, SessionId, parse_session_id
 
 
 def session_id_in(text: str) -> SessionId:
     """The first session id in a name, path or URI.
 
     Raises:
-        ValueError: There is none; the message says what one looks like.
+        ValueError: There is none, and the message says what one looks like; or it is dated in a year to come.
     """
     found = parse_session_id(text)
+    if found is None and (future := parse_session_id(text, latest_year=LATEST_YEAR)) is not None:
+        raise ValueError(f"{text!r} is dated {future.date}, which is yet to come.")
     if found is None:
         raise ValueError(
             f"{text!r} holds no session id: platform_subject_date_time is expected, e.g. "

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, false, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, any_, delete, false, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Text
 
@@ -22,7 +22,7 @@ from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.publish import publish
 from aind_pipelines.mirror.indexes import ARCHIVED, CODE_OCEAN
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.records.names import SessionId, parse_session_id
+from aind_pipelines.records.names import LATEST_YEAR, SessionId, parse_session_id
 from aind_pipelines.sessions.ids import first_of_month, month_patterns
 from aind_pipelines.sessions.rules import (
     NAME_WITHOUT_SESSION,
@@ -60,20 +60,46 @@ class IndexNotReady(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveResult:
-    """What a pass over months did.
+class MonthResult:
+    """What a pass did in one month.
 
     Attributes:
-        sessions: Sessions of these months.
-        changed: Rows of `session_assets` that are new, differ or are gone.
-        findings_by_code: Standing findings of these months, and those about names.
-        sessions_by_month: Sessions of each month, months without any included.
+        sessions: Sessions of the month.
+        changed: Its rows of `session_assets` that are new, differ or are gone.
+        findings_by_code: Its standing findings.
     """
 
     sessions: int
     changed: int
-    findings_by_code: Mapping[str, int]
-    sessions_by_month: Mapping[date, int] = field(default_factory=dict)
+    findings_by_code: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveResult:
+    """What a pass over months did.
+
+    Attributes:
+        by_month: What it did in each month, months without any session included.
+        findings_about_names: Standing findings of the scope `NAMES_SCOPE`, by code: they belong to no month.
+    """
+
+    by_month: Mapping[date, MonthResult]
+    findings_about_names: Counter[str]
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of all these months."""
+        return sum(month.sessions for month in self.by_month.values())
+
+    @property
+    def changed(self) -> int:
+        """Rows of all these months that are new, differ or are gone."""
+        return sum(month.changed for month in self.by_month.values())
+
+    @property
+    def findings_by_code(self) -> Counter[str]:
+        """Standing findings of all these months, and those about names."""
+        return sum((month.findings_by_code for month in self.by_month.values()), self.findings_about_names)
 
 
 def resolve_month(
@@ -90,7 +116,7 @@ def resolve_months(
 
     The sessions are those whose id is in the name of a record, a Code Ocean asset or a folder of a bucket, and whose
     date is in one of the months. Rows of other months are left alone; rows that did not change are not rewritten.
-    Names without a session id, of any month, become findings of the scope `NAMES_SCOPE`.
+    Names without a session id, and those of a month that is yet to come, become findings of the scope `NAMES_SCOPE`.
 
     Args:
         engine: RDS.
@@ -109,7 +135,7 @@ def resolve_months(
         engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
     ):
         material = _read(connection, wanted, buckets)
-        nameless = [*_names_without_session(connection, buckets), *_names_yet_to_come(connection, buckets)]
+        of_no_month = list(_names_of_no_month(connection, buckets, first_of_month(datetime.now(UTC).date())))
     resolved = [
         resolve(
             session,
@@ -120,7 +146,7 @@ def resolve_months(
         )
         for session in material.sessions
     ]
-    return _publish(engine, wanted, resolved, nameless, run_id)
+    return _publish(engine, wanted, resolved, of_no_month, run_id)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -280,51 +306,42 @@ def _top_folder(location: str | None) -> tuple[str, str] | None:
     return (parts[0], parts[1]) if len(parts) > 1 else None
 
 
-def _names_without_session(connection: Connection, buckets: Sequence[str]) -> Iterator[Finding]:
-    """A finding per name that holds no session id, saying where the name is used."""
+def _names_of_no_month(connection: Connection, buckets: Sequence[str], this_month: date) -> Iterator[Finding]:
+    """A finding per name that no month holds, saying where it is used: it has no session id, or one yet to come."""
     places: dict[str, set[str]] = defaultdict(set)
+    for name, place in _names_in_use(connection, buckets, this_month):
+        places[name].add(place)
+    for name in sorted(places):
+        used = f"used in {', '.join(sorted(places[name]))}."
+        session = parse_session_id(name, latest_year=LATEST_YEAR)
+        if session is None:
+            yield Finding(
+                NAME_WITHOUT_SESSION, name, "", f"{name!r} holds no session id, so that it belongs to none; {used}"
+            )
+        elif session.month > this_month:
+            yield Finding(
+                SESSION_YET_TO_COME, name, "", f"{name!r} is dated after this month, and is not resolved; {used}"
+            )
+
+
+def _names_in_use(connection: Connection, buckets: Sequence[str], this_month: date) -> Iterator[tuple[str, str]]:
+    """Every name that may belong to no month, and a place where it is used; some others too."""
     for name in connection.scalars(select(data_assets.c.name).where(data_assets.c.name.is_not(None)).distinct()):
-        if parse_session_id(name) is None:
-            places[name].add("DocDB records")
-    table = code_ocean_assets.c
-    for name in connection.scalars(select(table.name).where(table.session_id.is_(None), ~_IS_ARCHIVED)):
-        places[name].add("Code Ocean")
-    folder = s3_prefixes.c
+        yield name, "DocDB records"
+    # The indexes keep no session id that is dated in a year to come.
+    later = [this_month.replace(month=month) for month in range(this_month.month + 1, 13)]
+    asset, folder = code_ocean_assets.c, s3_prefixes.c
+    for name in connection.scalars(
+        select(asset.name).where(or_(asset.session_id.is_(None), _of_months(asset.session_id, later)), ~_IS_ARCHIVED)
+    ):
+        yield name, "Code Ocean"
     for bucket, prefix in connection.execute(
-        select(folder.bucket, folder.prefix).where(folder.session_id.is_(None), _among(folder.bucket, buckets))
+        select(folder.bucket, folder.prefix).where(
+            or_(folder.session_id.is_(None), _of_months(folder.session_id, later)), _among(folder.bucket, buckets)
+        )
     ):
         if not _is_uuid(prefix):  # Code Ocean's own folders are named by id
-            places[prefix].add(f"s3://{bucket}")
-    for name in sorted(places):
-        message = (
-            f"{name!r} holds no session id, so that it belongs to none; used in {', '.join(sorted(places[name]))}."
-        )
-        yield Finding(NAME_WITHOUT_SESSION, name, "", message)
-
-
-def _names_yet_to_come(connection: Connection, buckets: Sequence[str]) -> Iterator[Finding]:
-    """A finding per name whose session is dated after this month: no partition holds it, and nothing resolves it."""
-    this_month = datetime.now(UTC).date().replace(day=1)
-    later = [this_month.replace(month=month) for month in range(this_month.month + 1, 13)]
-    if not later:
-        return
-    assets, folder = code_ocean_assets.c, s3_prefixes.c
-    names = {
-        "DocDB records": select(data_assets.c.name).where(_of_months(data_assets.c.name, later)),
-        "Code Ocean": select(assets.name).where(_of_months(assets.session_id, later), ~_IS_ARCHIVED),
-        "S3": select(folder.prefix).where(_of_months(folder.session_id, later), _among(folder.bucket, buckets)),
-    }
-    places: dict[str, set[str]] = defaultdict(set)
-    for place, query in names.items():
-        for name in connection.scalars(query):
-            parsed = parse_session_id(name)
-            if parsed is not None and parsed.month > this_month:
-                places[name].add(place)
-    for name in sorted(places):
-        message = (
-            f"{name!r} is dated after this month, and is not resolved; used in {', '.join(sorted(places[name]))}."
-        )
-        yield Finding(SESSION_YET_TO_COME, name, "", message)
+            yield prefix, f"s3://{bucket}"
 
 
 def _is_uuid(text: str) -> bool:
@@ -344,17 +361,17 @@ def _publish(
     engine: Engine,
     months: Sequence[date],
     resolved: Sequence[ResolvedSession],
-    nameless: Sequence[Finding],
+    of_no_month: Sequence[Finding],
     run_id: str | None,
 ) -> ResolveResult:
     now = datetime.now(UTC)
     by_month: dict[date, list[ResolvedSession]] = {month: [] for month in months}
     for item in resolved:
         by_month[item.session.month].append(item)
-    counts: Counter[str] = Counter()
     table = session_assets.c
+    of_these = table.month == any_(literal(list(months), ARRAY(table.month.type)))
     with translated("publishing public.session_assets"), engine.begin() as connection:
-        result = publish(
+        publish(
             connection,
             session_assets,
             (_row(item, now, run_id) for item in resolved),
@@ -362,23 +379,28 @@ def _publish(
             delete_missing=False,
             stamps=["resolved_at", "run_id"],
         )
-        gone = connection.execute(
-            delete(session_assets).where(
-                table.month == any_(literal(list(months), ARRAY(table.month.type))),
-                ~_among(table.session_id, (item.session.id for item in resolved)),
-            )
+        gone = connection.scalars(
+            delete(session_assets)
+            .where(of_these, ~_among(table.session_id, (item.session.id for item in resolved)))
+            .returning(table.month)
         )
-        for month, items in by_month.items():
-            findings = [finding for item in items for finding in item.findings]
-            counts += record_findings(
-                connection, session_findings, findings, scope=f"month {month:%Y-%m}", run_id=run_id
+        changed = Counter(gone)
+        # The stamp tells the rows that this pass wrote from those that were so already.
+        changed.update(connection.scalars(select(table.month).where(of_these, table.resolved_at == now)))
+        findings = {
+            month: record_findings(
+                connection,
+                session_findings,
+                [finding for item in items for finding in item.findings],
+                scope=f"month {month:%Y-%m}",
+                run_id=run_id,
             )
-        counts += record_findings(connection, session_findings, nameless, scope=NAMES_SCOPE, run_id=run_id)
+            for month, items in by_month.items()
+        }
+        about_names = record_findings(connection, session_findings, of_no_month, scope=NAMES_SCOPE, run_id=run_id)
     return ResolveResult(
-        sessions=len(resolved),
-        changed=result.inserted + result.updated + gone.rowcount,
-        findings_by_code=dict(sorted(counts.items())),
-        sessions_by_month={month: len(items) for month, items in by_month.items()},
+        {month: MonthResult(len(items), changed[month], findings[month]) for month, items in by_month.items()},
+        about_names,
     )
 
 

@@ -265,6 +265,12 @@ def test_each_oddity_has_its_code_and_the_record_still_arrives(
     assert all(finding.key == f"{found.record_version}/{found.id}" for finding in found.findings)
 
 
+def test_a_name_dated_in_a_year_to_come_is_not_called_one_without_a_session() -> None:
+    year = datetime.now(UTC).year + 1
+    assert "name_without_session" not in _codes(_changed("v1 raw", "name", f"behavior_700001_{year}-01-05_15-30-30"))
+    assert "name_without_session" in _codes(_changed("v1 raw", "name", f"700001_{year}-01-05_15-30-30"))
+
+
 def test_the_processes_of_every_schema_version_are_read_into_one_shape() -> None:
     sorting, other = "https://github.com/example/sorting", "processing.data_processes"
     older, pipeline = "processing.processing_pipeline.data_processes", "https://github.com/example/pipeline"

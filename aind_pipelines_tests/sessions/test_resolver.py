@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,7 +12,15 @@ import pytest
 from sqlalchemy import Engine, event, insert, select
 
 from aind_pipelines.mirror.indexes import refresh_code_ocean, with_archived
-from aind_pipelines.sessions.resolver import IndexNotReady, ResolveResult, resolve_month, resolve_months
+from aind_pipelines.records.names import parse_session_id
+from aind_pipelines.sessions.resolver import (
+    IndexNotReady,
+    MonthResult,
+    ResolveResult,
+    _names_of_no_month,
+    resolve_month,
+    resolve_months,
+)
 from aind_pipelines.tables.schema import data_assets, index_refreshes, s3_prefixes, session_assets, session_findings
 
 DECEMBER = date(2023, 12, 1)
@@ -87,7 +96,7 @@ def test_a_month_has_a_row_per_session(engine: Engine) -> None:
     two_sessions(engine)
     result = run(engine, [DECEMBER], "run-1")
     assert (result.sessions, result.changed, result.findings_by_code) == (1, 1, {})
-    assert result.sessions_by_month == {DECEMBER: 1}
+    assert result.by_month == {DECEMBER: MonthResult(1, 1, Counter())}
     row = rows(engine)[SESSION]
     assert (row.month, row.platform, row.subject_id) == (DECEMBER, "ecephys", "676909")
     assert row.session_time == datetime(2023, 12, 13, 13, 43, 40)
@@ -264,7 +273,8 @@ def test_two_at_once_agree(engine: Engine) -> None:
 
 def test_one_month_by_its_own_name(engine: Engine) -> None:
     two_sessions(engine)
-    assert resolve_month(engine, date(2023, 12, 24), buckets=["ephys"]).sessions_by_month == {DECEMBER: 1}
+    assert resolve_month(engine, date(2023, 12, 24), buckets=["ephys"]).by_month.keys() == {DECEMBER}
+    assert rows(engine).keys() == {SESSION}
 
 
 def test_an_archived_asset_serves_the_record_that_links_to_it_and_makes_no_session_of_its_own(engine: Engine) -> None:
@@ -277,14 +287,54 @@ def test_an_archived_asset_serves_the_record_that_links_to_it_and_makes_no_sessi
     assert rows(engine)[SESSION].raw_code_ocean_id == f"id of {SESSION}"
 
 
-def test_a_session_dated_in_a_month_to_come_is_a_finding_since_no_month_holds_it(engine: Engine) -> None:
-    today = datetime.now(UTC).date()
-    if today.month == 12:
-        pytest.skip("names of next year hold no session id at all")
-    to_come = f"ecephys_676909_{today.year}-12-31_13-43-40"
+TO_COME = ["ecephys_676909_2026-12-05_13-43-40", "ecephys_676909_2027-01-05_13-43-40_sorted"]
+
+
+@pytest.mark.parametrize(("month", "to_come"), [(11, TO_COME), (12, TO_COME[1:])])
+def test_a_name_dated_after_this_month_is_yet_to_come_in_whatever_year(
+    engine: Engine, month: int, to_come: list[str]
+) -> None:
+    for name in (*TO_COME, "676909_2027-01-05_13-43-40"):
+        add_record(engine, name)
+        parsed = parse_session_id(name, latest_year=2026)
+        add_folder(engine, name, session_id=None if parsed is None else parsed.id)
+    index(engine, *TO_COME)
+    with engine.connect() as connection:
+        found = list(_names_of_no_month(connection, ["ephys"], date(2026, month, 1)))
+    assert [(finding.code, finding.key) for finding in found] == [
+        ("name_without_session", "676909_2027-01-05_13-43-40"),
+        *(("session_yet_to_come", name) for name in to_come),
+    ]
+    assert found[-1].message.endswith("is not resolved; used in Code Ocean, DocDB records, s3://ephys.")
+
+
+def test_a_session_that_is_yet_to_come_is_a_finding_since_no_month_holds_it(engine: Engine) -> None:
+    to_come = f"ecephys_676909_{datetime.now(UTC).year + 1}-01-05_13-43-40"
     two_sessions(engine)
     add_record(engine, to_come, code_ocean_ids=[])
-    add_folder(engine, to_come, session_id=to_come)
-    run(engine, [DECEMBER])
+    add_folder(engine, to_come)
+    result = run(engine, [DECEMBER])
     assert standing(engine) == {("session_yet_to_come", to_come, "names")}
+    assert result.findings_about_names == {"session_yet_to_come": 1}
     assert to_come not in rows(engine)
+
+
+def test_each_month_has_the_numbers_of_its_own(engine: Engine) -> None:
+    two_sessions(engine)
+    index(engine, SESSION, SORTED, "a model")
+    quiet = date(2024, 7, 1)
+    first = run(engine, [DECEMBER, JUNE, quiet])
+    assert first.by_month == {
+        DECEMBER: MonthResult(1, 1, Counter()),
+        JUNE: MonthResult(1, 1, Counter(dead_code_ocean_link=1)),
+        quiet: MonthResult(0, 0, Counter()),
+    }
+    assert first.findings_by_code == {"dead_code_ocean_link": 1, "name_without_session": 1}
+    with engine.begin() as connection:
+        connection.execute(data_assets.delete().where(data_assets.c.name == OTHER))
+        connection.execute(s3_prefixes.delete().where(s3_prefixes.c.prefix == OTHER))
+        connection.execute(s3_prefixes.update().where(s3_prefixes.c.prefix == SESSION).values(children=["ecephys"]))
+    again = run(engine, [DECEMBER, JUNE, quiet])
+    assert [month.changed for month in again.by_month.values()] == [1, 1, 0]
+    assert [month.sessions for month in again.by_month.values()] == [1, 0, 0]
+    assert [month.changed for month in run(engine, [DECEMBER, JUNE, quiet]).by_month.values()] == [0, 0, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -47,6 +47,12 @@ def test_objects_refer_to_the_session_however_they_were_made(text: str, expected
 def test_a_text_without_a_session_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no session id"):
         Session(text)
+
+
+def test_a_session_of_a_year_to_come_is_refused_for_its_date() -> None:
+    year = datetime.now(UTC).year + 1
+    with pytest.raises(ValueError, match=f"is dated {year}-01-05, which is yet to come"):
+        Session(f"ecephys_676909_{year}-01-05_13-43-40")
 
 
 def test_sessions_sort_by_id_and_compare_only_with_sessions() -> None:
