@@ -31,7 +31,8 @@ from aind_pipelines.clients.registry.records import BATCH_FIND
 
 log = logging.getLogger(__name__)
 
-Status = Literal["deposited", "already_there", "refused"]
+Status = Literal["deposited", "restored", "already_there", "refused"]
+WERE_LOST = "the archive had lost its bytes: it is registered here, and nothing of it was there"
 _MAX_NAME = 255
 _WAIT_FOR_OTHERS = 60.0
 _PAUSE = 0.02
@@ -64,9 +65,10 @@ class DepositResult:
 
     Attributes:
         id: Identifier.
-        status: ``deposited``; ``already_there``, in which case nothing was read or changed; or ``refused``, in which
-            case nothing of it is in the archive.
-        reason: Why it was refused; or what else a person should know, e.g. that a source was kept.
+        status: ``deposited``; ``restored``, which is a deposit of what was registered here and whose bytes were lost;
+            ``already_there``, in which case nothing was read or changed; or ``refused``, in which case nothing of it
+            is in the archive.
+        reason: Why it was refused; or what else a person should know, e.g. that bytes were lost or a source was kept.
         kind: File or directory; None when refused before it was known.
         path: Path below the archive's ``resources``.
         size: Bytes of content.
@@ -185,12 +187,19 @@ class Batches:
         """Put the journal away."""
         self._journals.close()
 
-    def find_deposited(self, items: Sequence[DepositItem], known: Mapping[str, Resource]) -> dict[int, DepositResult]:
+    def find_deposited(
+        self, items: Sequence[DepositItem], known: Mapping[str, Resource]
+    ) -> tuple[dict[int, DepositResult], list[str]]:
         """The results of those of `items` that are in the archive, or whose identifiers cannot be, by number.
 
         Nothing is read of them but folders, and nothing written.
+
+        Returns:
+            Those results, and the identifiers of those whose bytes the archive has lost, which have none.
         """
-        return _Batch(self, items).find(known)
+        batch = _Batch(self, items)
+        results = batch.find(known)
+        return results, [items[number].id for number in batch.lost]
 
     def run(self, items: Sequence[DepositItem], known: Mapping[str, Resource]) -> list[DepositResult]:
         """Deposit a batch.
@@ -248,6 +257,8 @@ class _Batch:
         self.items = items
         self._results: dict[int, DepositResult] = {}
         self.paths: dict[int, str] = {}
+        self.lost: set[int] = set()
+        """Those that are registered here without any bytes: their deposit brings these back."""
 
     @property
     def results(self) -> list[DepositResult]:
@@ -273,7 +284,7 @@ class _Batch:
                 return
 
     def find(self, known: Mapping[str, Resource]) -> dict[int, DepositResult]:
-        """The results of items that need no work, by number."""
+        """The results of items that need no work, by number; `lost` then has those whose bytes are lost."""
         for number, item in enumerate(self.items):
             try:
                 check_id(item.id)
@@ -301,18 +312,19 @@ class _Batch:
                     found.setdefault(id_, []).append(name)
         return found
 
+    def _registered_here(self, number: int, known: Mapping[str, Resource]) -> Resource | None:
+        record = known.get(self.items[number].id)
+        return record if record is not None and self.shared.archive_name in record.locations else None
+
     def _find_deposited(self, numbers: Iterable[int], known: Mapping[str, Resource]) -> None:
         """Give their results to items that are in the archive already, and to those that are there twice."""
-        here = {
-            number: known[self.items[number].id]
-            for number in numbers
-            if self.items[number].id in known and self.shared.archive_name in known[self.items[number].id].locations
-        }
+        here = {number: record for number in numbers if (record := self._registered_here(number, known)) is not None}
         entries = self._entries({record.id for record in here.values()})
         for number, record in here.items():
             names = entries.get(record.id)
             if names is None:
-                continue  # its bytes are lost: this deposit can bring them back
+                self.lost.add(number)
+                continue
             item = self.items[number]
             paths = [self.archive.relative(self.archive.stub_path(item.id) / name) for name in sorted(names)]
             if len(paths) > 1:
@@ -380,6 +392,8 @@ class _Batch:
                 path = self.archive.relative(self.archive.stub_path(item.id) / names[0])
                 self.refuse(number, f"{path} lies in the archive without being registered there; run an archive check")
                 continue
+            if self._registered_here(number, known) is not None:
+                self.lost.add(number)
             try:
                 self.paths[number] = self._final_path(item)
                 listings[number] = self._look(item)
@@ -435,7 +449,10 @@ class _Batch:
     def finished(self, number: int, entry: Entry, note: str) -> None:
         """The item is deposited."""
         assert entry.fact is not None
-        self._results[number] = _result(self.items[number], "deposited", note, entry.fact)
+        if number in self.lost:
+            note = "; ".join(filter(None, (WERE_LOST, note)))
+        status: Status = "restored" if number in self.lost else "deposited"
+        self._results[number] = _result(self.items[number], status, note, entry.fact)
 
 
 class _Deposits:

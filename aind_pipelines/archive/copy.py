@@ -20,7 +20,7 @@ from aind_pipelines.archive.places import LocalCopy, Places, find_copies
 from aind_pipelines.archive.recovery import recover
 from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient, Resource
 
-Status = Literal["copied", "already_there", "to_copy", "failed"]
+Status = Literal["copied", "restored", "already_there", "to_copy", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Copied:
 
     Attributes:
         id: Identifier.
-        status: ``copied``; ``already_there``; ``to_copy``, of a dry run; or ``failed``: nothing was added.
-        verified: Whether this call compared the copy's content with the registered sha1: always when ``copied``.
+        status: ``copied``; ``restored``, a copy in place of one whose bytes were lost; ``already_there``; ``to_copy``,
+            of a dry run; or ``failed``: nothing was added.
+        verified: Whether this call compared the copy's content with the registered sha1: always when it made the copy.
         source: The copy that was read, or would be.
         path: Path below the other archive's ``resources``.
         size: Bytes of content.
@@ -218,10 +219,10 @@ class _Copy:
         said = [*task.problems, f"{source}: {result.reason}"] if result.reason else task.problems
         if result.status == "refused":
             return Copied(result.id, "failed", source=source, sha1=task.record.sha1, reason="; ".join(said))
-        copied = result.status == "deposited"
+        copied = result.status in ("deposited", "restored")
         return Copied(
             id=result.id,
-            status="copied" if copied else "already_there",
+            status="copied" if result.status == "deposited" else result.status,
             verified=copied,
             source=source if copied else None,
             path=result.path,

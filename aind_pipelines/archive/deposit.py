@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from aind_pipelines.archive.batches import Batches, DepositItem, DepositResult
@@ -21,7 +21,10 @@ from aind_pipelines.archive.recovery import recover
 from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient
 from aind_pipelines.clients.registry.records import BATCH_REGISTER
 
-__all__ = ["DepositItem", "DepositResult", "deposit"]
+__all__ = ["DepositItem", "DepositResult", "OnLost", "deposit"]
+
+OnLost = Callable[[Sequence[str]], None]
+"""Is called with identifiers that are registered in the archive, and of which there are no bytes."""
 
 _SMALL = 1 << 20
 _BATCH_ITEMS = BULK_CHUNK
@@ -39,6 +42,7 @@ def deposit(
     *,
     threads: int = 4,
     sink: Sink | None = None,
+    on_lost: OnLost | None = None,
 ) -> Iterator[DepositResult]:
     """Deposit `items` and yield what became of each, in their order.
 
@@ -51,6 +55,8 @@ def deposit(
         items: What to deposit; taken in groups as they are worked on.
         threads: How many items, or batches of small ones, are worked on at the same time.
         sink: Is handed each piece that is read, from several threads, e.g. to count bytes.
+        on_lost: Is told of what the archive has lost before any of it is brought back, so that it is known even when
+            that is interrupted.
 
     Raises:
         ArchiveError: The registry does not have this archive, or the archive cannot be written.
@@ -66,7 +72,7 @@ def deposit(
             remaining = iter(items)
             under_way: deque[_Group] = deque()
             while group := list(itertools.islice(remaining, BULK_CHUNK)):
-                under_way.append(_Group(batches, pool, group))
+                under_way.append(_Group(batches, pool, group, on_lost))
                 if len(under_way) == _GROUPS:
                     yield from under_way.popleft().results()
             for last in under_way:
@@ -78,10 +84,14 @@ def deposit(
 class _Group:
     """Items that the registry was asked about together, cut into batches and handed to the pool."""
 
-    def __init__(self, batches: Batches, pool: ThreadPoolExecutor, items: Sequence[DepositItem]) -> None:
+    def __init__(
+        self, batches: Batches, pool: ThreadPoolExecutor, items: Sequence[DepositItem], on_lost: OnLost | None
+    ) -> None:
         known = batches.registry.get_resources(item.id for item in items)
         most = _BATCH_ITEMS if BATCH_REGISTER in batches.registry.capabilities() else _BATCH_ITEMS_PLAIN
-        self._found = batches.find_deposited(items, known)
+        self._found, lost = batches.find_deposited(items, known)
+        if lost and on_lost is not None:
+            on_lost(lost)
         left = [number for number in range(len(items)) if number not in self._found]
         self._running: list[tuple[list[int], Future[list[DepositResult]]]] = []
         for numbers in _cut(items, left, most):

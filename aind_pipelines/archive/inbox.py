@@ -15,7 +15,7 @@ import os
 import stat
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
 from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.intake import Source, SourceRefused, local_source, read_digests
-from aind_pipelines.archive.ledger import record_copies
+from aind_pipelines.archive.ledger import lost, record_copies, record_losses
 from aind_pipelines.archive.naming import name_items, naming_of
 from aind_pipelines.archive.zipped import Zipped
 from aind_pipelines.records.findings import Finding
@@ -69,6 +69,7 @@ class InboxDeposits:
 
     Attributes:
         deposited: New resources.
+        restored: Resources whose bytes the archive had lost and has again.
         rejected: Moved to ``rejected``.
         waiting: Still there: not ready, or to be tried again.
         bytes: Bytes of content deposited.
@@ -76,6 +77,7 @@ class InboxDeposits:
     """
 
     deposited: int = 0
+    restored: int = 0
     rejected: int = 0
     waiting: int = 0
     bytes: int = 0
@@ -186,7 +188,15 @@ def deposit_inbox(
                 asked.append(path)
                 yield item
 
-    results = deposit(archive, registry, items())
+    scope = f"inbox {name}"
+    losses: list[Finding] = []
+
+    def tell_lost(ids: Sequence[str]) -> None:
+        losses.extend(lost(archive_name, id_) for id_ in ids)
+        with engine.begin() as connection:
+            record_losses(connection, archive_name, {scope: ids}, run_id=run_id)
+
+    results = deposit(archive, registry, items(), on_lost=tell_lost)
     while batch := list(itertools.islice(results, _LEDGER_BATCH)):
         with engine.begin() as connection:
             record_copies(
@@ -195,10 +205,8 @@ def deposit_inbox(
         for result in batch:
             _settle(inbox, asked.popleft(), result, outcome)
     with engine.begin() as connection:
-        findings = [*_rejected(inbox, name), *_forgotten(inbox, name)]
-        outcome.findings = record_findings(
-            connection, archive_findings, findings, scope=f"inbox {name}", run_id=run_id
-        )
+        findings = [*losses, *_rejected(inbox, name), *_forgotten(inbox, name)]
+        outcome.findings = record_findings(connection, archive_findings, findings, scope=scope, run_id=run_id)
     return outcome
 
 
@@ -209,8 +217,9 @@ def _source(inbox: InboxPolicy, path: Path) -> Source:
 
 def _settle(inbox: InboxPolicy, path: Path, result: DepositResult, outcome: InboxDeposits) -> None:
     """Put away what a deposit left in the inbox."""
-    if result.status == "deposited":
-        outcome.deposited += 1
+    if result.status in ("deposited", "restored"):
+        outcome.deposited += result.status == "deposited"
+        outcome.restored += result.status == "restored"
         outcome.bytes += result.size or 0
         if inbox.ready_marker and not os.path.lexists(path):
             fsops.unlink(path.with_name(path.name + inbox.ready_marker), missing_ok=True)

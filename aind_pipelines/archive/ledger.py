@@ -5,17 +5,34 @@ Every function works within the caller's transaction and can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Text, bindparam, func, literal_column, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from aind_pipelines.archive.deposit import DepositResult
 from aind_pipelines.archive.fixity import CheckReport
+from aind_pipelines.clients.registry import BULK_CHUNK, RegistryClient, Resource
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.tables.findings import record_findings
+from aind_pipelines.tables.findings import FindingsPass, record_findings
 from aind_pipelines.tables.schema import archive_checks, archive_copies, archive_findings
+
+BYTES_LOST = "bytes_lost"
+"""Code of the finding that a deposit found a registered copy without any bytes."""
 
 _BATCH = 500
 _CONTENT_CODES = frozenset({"corrupt", "unverifiable"})
@@ -31,9 +48,9 @@ def record_copies(
 ) -> int:
     """Write the copies that deposits made or found.
 
-    A copy that is known already keeps its row; only what was unknown about it is filled in. What another program
-    deposited has no second digest until a full check read it, and gets its row from that; what the row lacks then is
-    filled in here as well.
+    A copy that is known already keeps its row; only what was unknown about it is filled in. One that was restored is
+    another copy from now on, deposited by this run and not verified yet. What another program deposited has no second
+    digest until a full check read it, and gets its row from that; what the row lacks then is filled in here as well.
 
     Args:
         connection: An open transaction.
@@ -45,12 +62,12 @@ def record_copies(
     Returns:
         How many copies are new in the ledger.
     """
-    rows = []
+    rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}  # by whether the copy was restored
     for result in results:
         if result.status == "refused":
             continue
         said = (metadata or {}).get(result.id, {})
-        rows.append(
+        rows[result.status == "restored"].append(
             {
                 "archive": archive,
                 "id": result.id,
@@ -66,11 +83,48 @@ def record_copies(
                 "run_id": run_id,
             }
         )
-    _fill_in(connection, [row for row in rows if row["blake3"] is None])
-    return _insert_copies(connection, [row for row in rows if row["blake3"] is not None])
+    _fill_in(connection, [row for row in rows[False] if row["blake3"] is None])
+    new = _insert_copies(connection, [row for row in rows[False] if row["blake3"] is not None])
+    return new + _insert_copies(connection, rows[True], restored=True)
+
+
+def record_losses(
+    connection: Connection,
+    archive: str,
+    losses: Mapping[str, Collection[str]],
+    *,
+    run_id: str | None = None,
+) -> None:
+    """Write that a deposit found copies without any bytes, before it brings these back: findings with their history.
+
+    Args:
+        connection: An open transaction.
+        archive: The archive's registered name.
+        losses: Identifiers by the scope of the pass that found them, which has to find `lost` of them at its end too.
+        run_id: Dagster run, if any.
+    """
+    for scope, ids in losses.items():
+        found = FindingsPass(connection, archive_findings, scope=scope, run_id=run_id)
+        found.add(connection, [lost(archive, id_) for id_ in ids])
+        connection.execute(
+            update(archive_copies)
+            .where(archive_copies.c.archive == archive, archive_copies.c.id == func.any(list(ids)))
+            .values(last_verified_at=None)
+        )
+
+
+def lost(archive: str, id_: str) -> Finding:
+    """The finding that a deposit found a registered copy without any bytes."""
+    return Finding(
+        BYTES_LOST,
+        f"{archive}/{id_}",
+        message=f"{id_} is registered in {archive}, and its bytes were gone when its source was to be deposited. "
+        "A source that still has the same content brings them back. Look at the disk that lost them.",
+    )
 
 
 _FILLED_IN = ("source", "session_id", "record_id")
+_OF_THE_BYTES = ("kind", "path", "size", "files", "sha1", "blake3")
 
 
 def _fill_in(connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -91,20 +145,72 @@ def _fill_in(connection: Connection, rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _insert_copies(connection: Connection, rows: list[dict[str, Any]]) -> int:
+def _insert_copies(connection: Connection, rows: list[dict[str, Any]], *, restored: bool = False) -> int:
+    """Insert copies that the ledger lacks; of others what is unknown is filled in, or, when restored, all is new."""
     rows = list({row["id"]: row for row in rows}.values())  # one statement may not meet a row twice
     new_rows = 0
     for start in range(0, len(rows), _BATCH):
         statement = insert(archive_copies).values(rows[start : start + _BATCH])
         new = statement.excluded
+        changed: dict[str, ColumnElement[Any]]
+        if restored:
+            changed = {name: new[name] for name in (*_OF_THE_BYTES, "deposited_at", "last_verified_at", "run_id")}
+            changed |= {name: func.coalesce(new[name], archive_copies.c[name]) for name in _FILLED_IN}
+        else:
+            changed = {name: func.coalesce(archive_copies.c[name], new[name]) for name in _FILLED_IN}
         written: CursorResult[Any] = connection.execute(
             statement.on_conflict_do_update(
-                index_elements=[archive_copies.c.archive, archive_copies.c.id],
-                set_={name: func.coalesce(archive_copies.c[name], new[name]) for name in _FILLED_IN},
+                index_elements=[archive_copies.c.archive, archive_copies.c.id], set_=changed
             ).returning(literal_column("(xmax = 0)"))  # a row that was updated names the transaction that did it
         )
         new_rows += sum(bool(inserted) for inserted in written.scalars())
     return new_rows
+
+
+@dataclass
+class RegistryComparison:
+    """What the registry has of the ledger's copies.
+
+    Attributes:
+        copies: Copies in the ledger.
+        problems: What is wrong with some of them, by kind, as ``archive/identifier``; at most `MOST_NAMED` of a kind.
+        counts: How many there are, by kind.
+    """
+
+    copies: int = 0
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+MOST_NAMED = 20
+
+
+def compare_with_registry(connection: Connection, registry: RegistryClient) -> RegistryComparison:
+    """Look every copy of every archive up in the registry, many in one request and in flat memory.
+
+    The registry is asked by identifier: pages of a listing shift while others deposit.
+    """
+    found = RegistryComparison()
+    table = archive_copies.c
+    query = select(table.archive, table.id, table.sha1).order_by(table.archive, table.id)
+    for rows in connection.execute(query.execution_options(yield_per=BULK_CHUNK)).partitions():
+        known = registry.get_resources(row.id for row in rows)
+        found.copies += len(rows)
+        for row in rows:
+            problem = _registration_problem(row.archive, row.sha1, known.get(row.id))
+            if problem is not None:
+                found.counts[problem] += 1
+                if found.counts[problem] <= MOST_NAMED:
+                    found.problems.setdefault(problem, []).append(f"{row.archive}/{row.id}")
+    return found
+
+
+def _registration_problem(archive: str, sha1: str, record: Resource | None) -> str | None:
+    if record is None:
+        return "not registered"
+    if archive not in record.locations:
+        return "not registered in that archive"
+    return None if record.sha1 == sha1 else "registered under another sha1"
 
 
 def record_check(connection: Connection, report: CheckReport, *, run_id: str | None = None) -> None:

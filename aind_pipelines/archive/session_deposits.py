@@ -15,7 +15,7 @@ from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.dtypes import require_dtype
 from aind_pipelines.archive.intake import S3Prefix, Source, SourceRefused
 from aind_pipelines.archive.layout import Archive
-from aind_pipelines.archive.ledger import record_copies
+from aind_pipelines.archive.ledger import lost, record_copies, record_losses
 from aind_pipelines.archive.zipped import Zipped
 from aind_pipelines.clients.s3 import parse_uri
 from aind_pipelines.records.findings import Finding
@@ -33,33 +33,65 @@ _LISTINGS_AT_ONCE = 8
 
 
 @dataclass
+class MonthDeposits:
+    """What deposits did in one month, or in several.
+
+    Attributes:
+        deposited: Resources that are new in the archive.
+        restored: Resources whose bytes the archive had lost and has again.
+        already_there: Resources that were there before.
+        refused: Sources that the archive refused; each is a finding.
+        bytes: Bytes of content deposited.
+        held: Resources of these roles that the ledger holds now.
+        findings_by_code: Standing findings.
+    """
+
+    deposited: int = 0
+    restored: int = 0
+    already_there: int = 0
+    refused: int = 0
+    bytes: int = 0
+    held: int = 0
+    findings_by_code: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def changed(self) -> int:
+        """Resources that were deposited, or brought back."""
+        return self.deposited + self.restored
+
+    def add(self, other: MonthDeposits) -> None:
+        """Count what other deposits did as well."""
+        self.deposited += other.deposited
+        self.restored += other.restored
+        self.already_there += other.already_there
+        self.refused += other.refused
+        self.bytes += other.bytes
+        self.held += other.held
+        self.findings_by_code.update(other.findings_by_code)
+
+
+@dataclass
 class SessionDeposits:
     """What a run of deposits did.
 
     Attributes:
-        deposited: Resources that are new in the archive.
-        already_there: Resources that were there before.
-        refused: Sources that the archive refused; each is a finding.
-        bytes: Bytes of content deposited.
-        held_by_month: Resources of these roles that the ledger holds now, for each of these months.
-        findings_by_code: Standing findings of these months.
+        by_month: What it did in each month, months without any session included.
     """
 
-    deposited: int = 0
-    already_there: int = 0
-    refused: int = 0
-    bytes: int = 0
-    held_by_month: Counter[date] = field(default_factory=Counter)
-    findings_by_code: Counter[str] = field(default_factory=Counter)
+    by_month: dict[date, MonthDeposits] = field(default_factory=dict)
+
+    @property
+    def total(self) -> MonthDeposits:
+        """What it did in all these months."""
+        total = MonthDeposits()
+        for month in self.by_month.values():
+            total.add(month)
+        return total
 
     def add(self, other: SessionDeposits) -> None:
         """Count what deposits of another role did as well."""
-        self.deposited += other.deposited
-        self.already_there += other.already_there
-        self.refused += other.refused
-        self.bytes += other.bytes
-        self.held_by_month.update(other.held_by_month)
-        self.findings_by_code.update(other.findings_by_code)
+        for month, done in other.by_month.items():
+            self.by_month.setdefault(month, MonthDeposits()).add(done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +119,7 @@ def deposit_sessions(
     """Deposit the assets of one role of every session of `months`, as directory resources named like them.
 
     The source is kept. What is already in the archive is left alone; a source that changed since is a finding, and so
-    is one that is gone.
+    is one that is gone. What the archive has lost is a finding, before any of it is brought back.
 
     Args:
         engine: RDS.
@@ -115,9 +147,22 @@ def deposit_sessions(
         return Zipped(folder) if zip_directories else folder
 
     name = archive.name_in(registry)
-    outcome = SessionDeposits()
+    outcome = SessionDeposits({month: MonthDeposits() for month in months})
     found: dict[date, list[Finding]] = {month: [] for month in months}
-    for batch in _batches(deposit(archive, registry, _items(assets.values(), source, dtype)), _LEDGER_BATCH):
+    scope = "deposits" if role == RAW else f"deposits of {role}"
+    scopes = {month: f"{scope} {month:%Y-%m}" for month in months}
+
+    def tell_lost(ids: Sequence[str]) -> None:
+        losses: dict[str, list[str]] = {}
+        for id_ in ids:
+            month = assets[id_].month
+            found[month].append(lost(name, id_))
+            losses.setdefault(scopes[month], []).append(id_)
+        with engine.begin() as connection:
+            record_losses(connection, name, losses, run_id=run_id)
+
+    results = deposit(archive, registry, _items(assets.values(), source, dtype), on_lost=tell_lost)
+    for batch in _batches(results, _LEDGER_BATCH):
         with engine.begin() as connection:
             record_copies(
                 connection,
@@ -127,26 +172,24 @@ def deposit_sessions(
                 run_id=run_id,
             )
         for result in batch:
-            _count(outcome, result)
+            month = assets[result.id].month
+            _count(outcome.by_month[month], result)
             if result.status == "refused":
-                found[assets[result.id].month].append(
-                    Finding("deposit_refused", f"{name}/{result.id}", message=result.reason)
-                )
+                found[month].append(Finding("deposit_refused", f"{name}/{result.id}", message=result.reason))
         for id_, message in _changed_since(batch, assets, source):
             found[assets[id_].month].append(Finding("source_changed", f"{name}/{id_}", message=message))
-    scope = "deposits" if role == RAW else f"deposits of {role}"
     with engine.begin() as connection:
         for month, findings in found.items():
-            outcome.findings_by_code += record_findings(
-                connection, archive_findings, findings, scope=f"{scope} {month:%Y-%m}", run_id=run_id
+            outcome.by_month[month].findings_by_code = record_findings(
+                connection, archive_findings, findings, scope=scopes[month], run_id=run_id
             )
         held = connection.scalars(
             select(archive_copies.c.id).where(
                 archive_copies.c.archive == name, archive_copies.c.id == func.any(list(assets))
             )
         )
-        outcome.held_by_month = Counter(dict.fromkeys(months, 0))
-        outcome.held_by_month.update(assets[id_].month for id_ in held)
+        for id_ in held:
+            outcome.by_month[assets[id_].month].held += 1
     return outcome
 
 
@@ -216,14 +259,17 @@ def _items(assets: Iterable[_Asset], source: Callable[[_Asset], Source], dtype: 
         )
 
 
-def _count(outcome: SessionDeposits, result: DepositResult) -> None:
+def _count(month: MonthDeposits, result: DepositResult) -> None:
+    if result.status in ("deposited", "restored"):
+        month.bytes += result.size or 0
     if result.status == "deposited":
-        outcome.deposited += 1
-        outcome.bytes += result.size or 0
+        month.deposited += 1
+    elif result.status == "restored":
+        month.restored += 1
     elif result.status == "already_there":
-        outcome.already_there += 1
+        month.already_there += 1
     else:
-        outcome.refused += 1
+        month.refused += 1
 
 
 def _batches(results: Iterable[DepositResult], size: int) -> Iterator[list[DepositResult]]:

@@ -5,13 +5,20 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from aind_pipelines.assets.describe import outcome
+from aind_pipelines.assets.describe import outcome, outcome_of_run
 from aind_pipelines.assets.sessions import months_of, session_assets
 from aind_pipelines.partitions import archives, months
 from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 from aind_pipelines.resources.s3 import S3Resource
+
+
+def _warn_of_losses(context: dg.AssetExecutionContext, findings: Counter[str], archive: str) -> None:
+    from aind_pipelines.archive.ledger import BYTES_LOST
+
+    if count := findings[BYTES_LOST]:
+        context.log.warning(f"{BYTES_LOST}: {archive} had lost the bytes of {count} resources; look at its disk.")
 
 
 @dg.asset(
@@ -33,7 +40,7 @@ def deposited_resources(
 
     The policy says which roles go where: the raw asset, and derived ones by process. The identifier is the asset's
     name. What is already there is reported and left alone; what the archive refuses is a finding, and the source is
-    always kept.
+    always kept. What the archive has lost is a finding, and is brought back. Each month tells its own numbers.
     """
     from aind_pipelines.archive.session_deposits import SessionDeposits, deposit_sessions
 
@@ -52,28 +59,38 @@ def deposited_resources(
                 zip_directories=rule.zip_directories,
                 run_id=context.run.run_id,
             )
+            total = result.total
             context.log.info(
-                f"{role} assets: {result.deposited} deposited ({result.bytes} bytes), "
-                f"{result.already_there} already there, {result.refused} refused"
+                f"{role} assets: {total.deposited} deposited ({total.bytes} bytes), {total.restored} restored, "
+                f"{total.already_there} already there, {total.refused} refused"
             )
+            _warn_of_losses(context, total.findings_by_code, rule.archive)
             done.add(result)
         links: dict[str, Any] = {
             f"in {name}": dg.MetadataValue.url(client.archive_url(name)) for name in rules.deposits.archives()
         }
-    for month, held in done.held_by_month.items():
-        context.add_asset_metadata({"dagster/row_count": held}, partition_key=month.isoformat())
-    return dg.MaterializeResult(
-        metadata=outcome(
-            rows=None,
-            changed=done.deposited,
-            findings=done.findings_by_code,
-            bytes_read=done.bytes,
-            already_there=done.already_there,
-            refused=done.refused,
-            months_in_this_run=len(context.partition_keys),
-            **links,
+    for month, part in done.by_month.items():
+        numbers = outcome(
+            rows=part.held,
+            changed=part.changed,
+            findings=part.findings_by_code,
+            bytes_read=part.bytes,
+            restored=part.restored,
+            already_there=part.already_there,
+            refused=part.refused,
         )
+        context.add_asset_metadata(numbers, partition_key=month.isoformat())
+    total = done.total
+    whole = outcome_of_run(
+        changed=total.changed,
+        findings=total.findings_by_code,
+        bytes_read=total.bytes,
+        restored=total.restored,
+        already_there=total.already_there,
+        refused=total.refused,
+        months=len(done.by_month),
     )
+    return dg.MaterializeResult(metadata=whole | links)
 
 
 @dg.asset(
@@ -96,16 +113,19 @@ def inbox_deposits(
 
     rules = policy.load()
     findings: Counter[str] = Counter()
-    deposited = rejected = waiting = read = 0
+    deposited = restored = rejected = waiting = read = 0
     inboxes = rules.inboxes_of(context.partition_key)
     with rds.engine() as engine:
         for name, inbox in inboxes.items():
             archive = Archive.open(rules.archive(inbox.archive).path)
             result = deposit_inbox(engine, name, inbox, archive, registry.client(), run_id=context.run.run_id)
             context.log.info(
-                f"{name}: {result.deposited} deposited, {result.rejected} rejected, {result.waiting} wait"
+                f"{name}: {result.deposited} deposited, {result.restored} restored, {result.rejected} rejected, "
+                f"{result.waiting} wait"
             )
+            _warn_of_losses(context, result.findings, inbox.archive)
             deposited += result.deposited
+            restored += result.restored
             rejected += result.rejected
             waiting += result.waiting
             read += result.bytes
@@ -113,10 +133,11 @@ def inbox_deposits(
     return dg.MaterializeResult(
         metadata=outcome(
             rows=None,
-            changed=deposited,
+            changed=deposited + restored,
             findings=findings,
             bytes_read=read,
             inboxes=len(inboxes),
+            restored=restored,
             rejected=rejected,
             waiting=waiting,
         )

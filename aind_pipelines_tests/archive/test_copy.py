@@ -84,7 +84,8 @@ def test_lost_bytes_are_brought_back_from_another_archive(tmp_path, archive, sec
     [lost] = archive.entries(id_)
     lost.unlink()
     [back] = copy(registry, [id_], archive)
-    assert (back.status, back.verified) == ("copied", True)
+    assert (back.status, back.verified) == ("restored", True)
+    assert "lost" in back.reason
     assert lost.read_text() == id_
     lost.unlink()
     second.entries(id_)[0].unlink()

@@ -187,9 +187,18 @@ def test_lost_bytes_are_brought_back_by_depositing_the_same_content(tmp_path, ar
     [first] = deposit(archive, registry, [item(unique, path)])
     (archive.resources / first.path).unlink()
     assert [finding.code for finding in check(archive, registry).findings] == ["missing"]
-    [again] = deposit(archive, registry, [item(unique, path)])
-    assert again.status == "deposited"
+    lost: list[str] = []
+
+    def on_lost(ids):
+        assert archive.entries(unique) == []  # told before anything is brought back
+        lost.extend(ids)
+
+    [again] = deposit(archive, registry, [item(unique, path)], on_lost=on_lost)
+    assert (again.status, lost) == ("restored", [unique])
+    assert "lost" in again.reason
     assert check(archive, registry).ok
+    [third] = deposit(archive, registry, [item(unique, path)], on_lost=on_lost)
+    assert (third.status, third.reason, lost) == ("already_there", "", [unique])
 
 
 def test_bytes_that_are_not_registered_are_never_overwritten(tmp_path, archive, registry, unique):

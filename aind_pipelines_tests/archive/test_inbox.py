@@ -285,3 +285,17 @@ def test_whatever_a_file_is_called_it_is_deposited_set_aside_or_left(inbox: Inbo
     finally:
         fsops.rmtree(inbox.path)
         inbox.path.mkdir()
+
+
+def test_a_resource_whose_bytes_were_lost_is_restored_and_told_as_such(inbox: Inbox, unique: str) -> None:
+    inbox.put(f"{unique}.wav", unique.encode())
+    inbox.run()
+    (lost,) = inbox.archive.entries(unique)
+    lost.unlink()
+    inbox.put(f"{unique}.wav", unique.encode())
+    done = inbox.run()
+    assert (done.deposited, done.restored, done.rejected, done.bytes) == (0, 1, 0, len(unique))
+    assert done.findings == {"bytes_lost": 1}
+    assert lost.read_bytes() == unique.encode()
+    assert not (inbox.path / f"{unique}.wav").exists()
+    assert inbox.run().findings == {}

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from aind_pipelines.archive.deposit import DepositItem, DepositResult, deposit
 from aind_pipelines.archive.fixity import check
 from aind_pipelines.archive.intake import local_source
-from aind_pipelines.archive.ledger import record_check, record_copies
+from aind_pipelines.archive.layout import Archive
+from aind_pipelines.archive.ledger import compare_with_registry, record_check, record_copies
+from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.tables.schema import archive_checks, archive_copies, archive_findings
 
 
@@ -99,3 +101,31 @@ def test_many_copies_are_written_in_parts(engine, results):
     many = [replace(results[0], id=f"m{number}") for number in range(1_201)]
     with engine.begin() as connection:
         assert record_copies(connection, "live", many) == 1_201
+
+
+def test_copies_of_every_archive_are_compared_with_the_registry(
+    engine: Engine, archive: Archive, second: Archive, registry: RegistryClient, results: list[DepositResult]
+) -> None:
+    live, other = archive.name_in(registry), second.name_in(registry)
+    elsewhere = replace(results[1], id=results[0].id)
+    unknown = [replace(results[0], id=f"never{number}") for number in range(30)]
+    with engine.begin() as connection:
+        record_copies(connection, live, results)
+        found = compare_with_registry(connection, registry)
+        assert (found.copies, found.problems) == (3, {})
+        record_copies(connection, other, [elsewhere, *unknown])
+        record_copies(connection, "gone", [results[1]])
+        connection.execute(
+            update(archive_copies).where(archive_copies.c.id == results[2].id).values(sha1=results[0].sha1)
+        )
+        found = compare_with_registry(connection, registry)
+    assert found.copies == 35
+    assert found.counts == {
+        "not registered": 30,
+        "not registered in that archive": 2,
+        "registered under another sha1": 1,
+    }
+    assert found.problems["not registered in that archive"] == [f"gone/{results[1].id}", f"{other}/{results[0].id}"]
+    assert found.problems["registered under another sha1"] == [f"{live}/{results[2].id}"]
+    assert len(found.problems["not registered"]) == 20
+    assert found.problems["not registered"][0] == f"{other}/never0"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,15 +14,17 @@ import time
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, Row, delete, insert, select, update
 
+from aind_pipelines.archive import fsops
+from aind_pipelines.archive.errors import ArchiveError
 from aind_pipelines.archive.fixity import check
 from aind_pipelines.archive.layout import Archive
 from aind_pipelines.archive.ledger import record_check
-from aind_pipelines.archive.session_deposits import SessionDeposits, deposit_sessions
+from aind_pipelines.archive.session_deposits import MonthDeposits, SessionDeposits, deposit_sessions
 from aind_pipelines.clients.registry import RegistryClient
 from aind_pipelines.settings import ArchivePolicy
 from aind_pipelines.tables.schema import archive_copies, archive_findings, session_assets
@@ -51,7 +55,8 @@ with RegistryClient(registry, (user, password)) as registry:
         create_engine(database), ArchivePolicy(path=Path(path)), registry, client, [date(2024, 3, 1)],
         dtype="session-raw", run_id="child",
     )
-print(done.deposited, done.already_there, done.refused)
+total = done.total
+print(total.deposited, total.already_there, total.refused)
 """
 
 
@@ -64,11 +69,21 @@ class House:
     names: list[str]
     arguments: list[str]
 
-    def deposit(self) -> SessionDeposits:
+    def deposit_months(self, *months: date) -> SessionDeposits:
         policy = ArchivePolicy(path=self.archive.path)
         return deposit_sessions(
-            self.engine, policy, self.registry, self.s3, [MARCH], dtype="session-raw", run_id="here"
+            self.engine, policy, self.registry, self.s3, months, dtype="session-raw", run_id="here"
         )
+
+    def deposit(self) -> MonthDeposits:
+        return self.deposit_months(MARCH).total
+
+    def lose(self, *names: str) -> None:
+        """Take the bytes of these out of the archive, as a failing disk does."""
+        for name in names:
+            (path,) = self.archive.entries(name)
+            path.chmod(0o700)
+            shutil.rmtree(path)
 
     def child(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", textwrap.dedent(DEPOSIT), *self.arguments]
@@ -77,6 +92,10 @@ class House:
     def copies(self) -> dict[str, str]:
         with self.engine.connect() as connection:
             return {row.id: row.sha1 for row in connection.execute(select(archive_copies))}
+
+    def ledger(self) -> list[Row[Any]]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(archive_copies)))
 
     def findings(self) -> list[str]:
         table = archive_findings.c
@@ -132,7 +151,7 @@ def house(
 def test_each_session_is_one_resource_that_says_where_it_came_from(house: House) -> None:
     first = house.deposit()
     assert (first.deposited, first.already_there, first.refused) == (SESSIONS, 0, 0)
-    assert first.held_by_month == {MARCH: SESSIONS}
+    assert first.held == SESSIONS
     house.is_whole()
     name = house.names[0]
     resource = house.registry.get_resource(name)
@@ -193,9 +212,9 @@ def test_derived_assets_of_a_process_go_where_their_rule_says(house: House) -> N
         [MARCH],
         dtype=f"sorted-{session[-20:]}",
         role="sorted",
-    )
+    ).total
     assert (done.deposited, done.already_there, done.refused) == (1, 0, 0)
-    assert done.held_by_month == {MARCH: 1}
+    assert done.held == 1
     resource = house.registry.get_resource(derived[0]["name"])
     assert resource is not None
     assert resource.metadata == {"session_id": session, "source": derived[0]["location"]}
@@ -246,10 +265,10 @@ def test_what_another_program_deposited_is_told_of_its_session_once_it_was_read(
         connection.execute(delete(archive_copies))
     for journal in (house.archive.journal / "done").iterdir():  # nothing tells that these were ours
         journal.unlink()
-    assert house.deposit().held_by_month == {MARCH: 0}
+    assert house.deposit().held == 0
     with house.engine.begin() as connection:
         record_check(connection, check(house.archive, house.registry))
-    assert house.deposit().held_by_month == {MARCH: SESSIONS}
+    assert house.deposit().held == SESSIONS
     with house.engine.connect() as connection:
         rows = connection.execute(select(archive_copies)).all()
     assert {(row.id, row.session_id, row.record_id, row.source) for row in rows} == {
@@ -267,3 +286,71 @@ def test_a_session_whose_data_is_empty_is_a_finding_and_the_others_are_deposited
     result = house.deposit()
     assert (result.deposited, result.refused) == (SESSIONS - 1, 1)
     assert house.findings() == ["deposit_refused"]
+
+
+def test_each_month_has_the_numbers_of_its_own(house: House) -> None:
+    april, june = date(2024, 4, 1), date(2024, 6, 1)
+    moved, empty = house.names[:2]
+    table = session_assets.c
+    with house.engine.begin() as connection:
+        connection.execute(update(session_assets).where(table.session_id.in_([moved, empty])).values(month=april))
+        connection.execute(
+            update(session_assets).where(table.session_id == empty).values(raw_data_dir=f"s3://{BUCKET}/nothing-here")
+        )
+    done = house.deposit_months(MARCH, april, june).by_month
+    assert [(month.deposited, month.refused, month.held) for month in done.values()] == [
+        (SESSIONS - 2, 0, SESSIONS - 2),
+        (1, 1, 1),
+        (0, 0, 0),
+    ]
+    assert [month.findings_by_code for month in done.values()] == [{}, {"deposit_refused": 1}, {}]
+    assert done[june] == MonthDeposits()
+    assert done[april].bytes == len(f"{moved}/behavior/data") + len(f"{moved}/ecephys/data")
+
+
+def test_bytes_that_were_lost_are_told_and_brought_back(house: House) -> None:
+    house.deposit()
+    with house.engine.begin() as connection:
+        record_check(connection, check(house.archive, house.registry))
+    before = {row.id: row for row in house.ledger()}
+    back, sourceless = house.names[:2]
+    house.lose(back, sourceless)
+    for folder in ("behavior", "ecephys"):
+        house.s3.delete_object(Bucket=BUCKET, Key=f"{sourceless}/{folder}/data")
+    again = house.deposit()
+    assert (again.deposited, again.restored, again.already_there, again.refused) == (0, 1, SESSIONS - 2, 1)
+    assert again.changed == 1
+    assert again.findings_by_code == {"bytes_lost": 2, "deposit_refused": 1}
+    after = {row.id: row for row in house.ledger()}
+    assert before[back].last_verified_at is not None
+    assert (after[back].last_verified_at, after[back].session_id) == (None, back)
+    assert after[back].deposited_at > before[back].deposited_at
+    assert after[sourceless].last_verified_at is None
+    assert [after[name] == before[name] for name in house.names[2:]] == [True] * (SESSIONS - 2)
+    # Where the source is gone the loss stands; of the other, the next run finds nothing lost, and its history stays.
+    assert house.deposit().findings_by_code == {"bytes_lost": 1, "deposit_refused": 1}
+    table = archive_findings.c
+    with house.engine.connect() as connection:
+        [row] = connection.execute(
+            select(archive_findings).where(table.code == "bytes_lost", table.resolved_at.is_not(None))
+        )
+    assert row.key.endswith(f"/{back}")
+    assert row.scope == "deposits 2024-03"
+
+
+def test_a_loss_is_known_even_when_bringing_it_back_is_interrupted(house: House) -> None:
+    house.deposit()
+    house.lose(*house.names[:3])
+
+    def fail(operation: str, path: Path) -> None:
+        if operation == "rename_new" and path.name == house.names[1]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with fsops.fault_hook(fail), pytest.raises(ArchiveError):
+        house.deposit()
+    assert house.findings() == ["bytes_lost"] * 3
+    house.deposit()
+    with house.engine.begin() as connection:
+        record_check(connection, check(house.archive, house.registry))
+    house.deposit()
+    house.is_whole()

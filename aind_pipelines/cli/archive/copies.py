@@ -153,7 +153,7 @@ def copy(
 def _copied(row: Row) -> str:
     note = f" ({row['reason']})" if row["reason"] else ""
     match row["status"]:
-        case "copied":
+        case "copied" | "restored":
             return f"-> {row['path']}, verified{note}"
         case "already_there":
             return f"already there: {row['path']}, {'verified' if row['verified'] else 'not read again'}{note}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -149,7 +150,7 @@ def _row(file: Path, result: DepositResult, naming: Naming) -> Row:
 
 
 def _look(registry: RegistryClient, target: Archive, naming: Naming, files: Iterable[Path]) -> Iterator[Row]:
-    """What a deposit would begin with: names, kinds, and whether the identifiers are free. No byte is read."""
+    """What a deposit would begin with: names, kinds, and what is there of the identifiers. No byte is read."""
     from aind_pipelines.archive.ids import InvalidId, id_from_name
 
     name = target.name_in(registry)
@@ -183,8 +184,17 @@ def _look_at(target: Archive, name: str, file: Path, id_: str | None, known: Map
     if source.kind == "directory" and not target.config.policy.allow_directories:
         return row | {"error": "the archive's policy does not allow directories"}
     if id_ is not None and (record := known.get(id_)) is not None:
-        row["status"] = "already_there" if name in record.locations else "registered elsewhere"
+        if name not in record.locations:
+            row["status"] = "registered elsewhere"
+        else:
+            row["status"] = "already_there" if _is_on_disk(target, id_, file) else "to_restore"
     return row
+
+
+def _is_on_disk(target: Archive, id_: str, file: Path) -> bool:
+    """Whether anything lies in the archive under an identifier; its folder is listed only where names tell nothing."""
+    usual = (target.stub_path(id_) / name for name in (id_, id_ + file.suffix))
+    return any(os.path.lexists(path) for path in usual) or bool(target.entries(id_))
 
 
 @click.command()

@@ -237,3 +237,18 @@ def test_what_is_wrong_is_said_with_the_right_exit_code(live, run, monkeypatch, 
     assert (got, out) == (code, "")
     assert word in err
     assert "secret-text" not in err
+
+
+def test_what_the_archive_had_lost_is_restored_and_said_so(live, run, files, deposited):
+    (lost,) = (live / "resources").glob(f"*/{files[0].name}")
+    lost.unlink()
+    code, out, err = run("archive", "deposit", live, *files, "-d", "session-raw", "--copy", "-y")
+    assert (code, [row["status"] for row in json.loads(out)]) == (0, ["to_restore", "already_there"])
+    code, out, err = run("archive", "deposit", live, *files, "-d", "session-raw", "--copy")
+    rows = json.loads(out)
+    assert (code, [row["status"] for row in rows]) == (0, ["restored", "already_there"])
+    assert "had lost its bytes" in rows[0]["note"]
+    assert f"{files[0]}: the archive had lost its bytes" in err
+    assert lost.read_bytes() == files[0].read_bytes()
+    code, out, err = run("archive", "deposit", live, *files, "-d", "session-raw", "--copy", "-y")
+    assert [row["status"] for row in json.loads(out)] == ["already_there", "already_there"]
