@@ -3,42 +3,24 @@
 import dagster as dg
 
 from aind_pipelines.assets.archives import archive_fixity, deposited_resources
-from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 
 
 @dg.asset_check(asset=deposited_resources, blocking=True, pool="archive")
-def every_deposit_is_registered(
-    rds: RDSResource, registry: RegistryResource, policy: PolicyResource
-) -> dg.AssetCheckResult:
-    """Every copy in the ledger is known to the registry, at its archive, under the same sha1."""
-    from sqlalchemy import select
+def every_deposit_is_registered(rds: RDSResource, registry: RegistryResource) -> dg.AssetCheckResult:
+    """Every copy in the ledger, of whichever archive, is known to the registry there under the same sha1."""
+    from aind_pipelines.archive.ledger import compare_with_registry
 
-    from aind_pipelines.tables.schema import archive_copies as copies
-
-    archive = policy.load().deposits.archive
-    with rds.engine() as engine, engine.connect() as connection:
-        ledger = connection.execute(select(copies.c.id, copies.c.sha1).where(copies.c.archive == archive)).all()
-    # Asked for by name: a listing's pages shift while others deposit.
-    with registry.client() as client:
-        known = client.get_resources(row.id for row in ledger)
-    registered = {row.id: row.sha1 for row in known.values() if archive in row.locations}
-    unknown = sorted(row.id for row in ledger if row.id not in registered)
-    differing = sorted(row.id for row in ledger if registered.get(row.id) not in (None, row.sha1))
+    with rds.engine() as engine, engine.connect() as connection, registry.client() as client:
+        found = compare_with_registry(connection, client)
     return dg.AssetCheckResult(
-        passed=not unknown and not differing,
+        passed=not found.problems,
         description="; ".join(
-            f"{problem}: {', '.join(ids[:20])}"
-            for problem, ids in (("not registered", unknown), ("registered under another sha1", differing))
-            if ids
+            f"{found.counts[problem]} {problem}: {', '.join(named)}" for problem, named in found.problems.items()
         )
         or None,
-        metadata={
-            "copies": len(ledger),
-            "not registered": unknown[:20],
-            "registered under another sha1": differing[:20],
-        },
+        metadata={"copies": found.copies, **found.problems},
     )
 
 

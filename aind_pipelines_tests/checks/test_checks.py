@@ -144,9 +144,23 @@ def test_a_ledger_that_disagrees_with_the_registry_fails(archive: House) -> None
     write(archive, update(copies).where(copies.c.id == id_).values(sha1="0" * 40))
     verdict = archive.check("every_deposit_is_registered")
     assert not verdict.passed
-    assert f"another sha1: {id_}" in (verdict.description or "")
+    assert f"1 registered under another sha1: {archive.archive_name}/{id_}" in (verdict.description or "")
     write(archive, update(copies).where(copies.c.id == id_).values(id="never-registered"))
-    assert "not registered: never-registered" in (archive.check("every_deposit_is_registered").description or "")
+    told = archive.check("every_deposit_is_registered").description or ""
+    assert f"1 not registered: {archive.archive_name}/never-registered" in told
+
+
+def test_a_copy_in_an_archive_that_only_a_derived_asset_goes_to_is_looked_up_too(archive: House) -> None:
+    copies = schema.archive_copies
+    with archive.engine.connect() as connection:
+        row = connection.execute(select(copies).limit(1)).mappings().one()
+    write(archive, insert(copies).values(dict(row) | {"archive": "second", "id": "never-registered"}))
+    verdict = archive.check("every_deposit_is_registered")
+    assert not verdict.passed
+    assert verdict.description == "1 not registered: second/never-registered"
+    write(archive, update(copies).where(copies.c.archive == "second").values(id=row["id"]))
+    verdict = archive.check("every_deposit_is_registered")
+    assert verdict.description == f"1 not registered in that archive: second/{row['id']}"
 
 
 def test_a_resource_that_is_gone_from_disk_fails_both_tiers(archive: House) -> None:
