@@ -26,6 +26,8 @@ from aind_pipelines.lab.processes import Recorded, kill_all
 
 SUPERUSER = "postgres"
 _CLONE_NEWUSER = 0x10000000
+_SPECIAL_IN_QUOTES = frozenset('$`"\\')
+"""What a shell does not take as it is within double quotes."""
 _NOBODY = 65534
 _INNER_USER = 1000
 _SETTINGS = {
@@ -197,7 +199,16 @@ class Cluster:
 
         Args:
             password: The superuser's; it is written to a private file for the command, and removed by `adopt`.
+
+        Raises:
+            HomeError: The programs' path is one that ``initdb`` cannot hand to the shell that finds ``postgres``.
         """
+        initdb = self.binaries() / "initdb"
+        if special := sorted(_SPECIAL_IN_QUOTES & set(str(initdb))):
+            raise HomeError(
+                f"{initdb} cannot run: Postgres makes no cluster where the path of its own programs holds "
+                f"{' '.join(special)}. Put the Python environment into a folder without; the lab's home may stay."
+            )
         shutil.rmtree(self._unfinished, ignore_errors=True)
         write_private(self._password_file, password + "\n")
         self.folder.chmod(0o700)
@@ -205,7 +216,7 @@ class Cluster:
         if os.geteuid() == 0:
             os.chown(self._password_file, whom.user, whom.group)
         return [
-            str(self.binaries() / "initdb"),
+            str(initdb),
             *("-D", str(self._unfinished), "-U", SUPERUSER, "--pwfile", str(self._password_file)),
             *("-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
         ]

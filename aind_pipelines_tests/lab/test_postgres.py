@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,23 @@ def test_an_unfinished_cluster_is_made_again_from_the_start(home: LabHome) -> No
     assert cluster.exists
     with serving(cluster, home):
         pass
+
+
+def test_programs_in_a_folder_that_initdb_cannot_run_from_are_named(
+    home: LabHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel's own initdb, in such a folder, does fail; we say so before it does."""
+    cluster = Cluster(home)
+    wheel = cluster.binaries().parents[1]
+    odd = home.root.parent / "costs $HOME" / wheel.name / cluster.binaries().parent.name
+    shutil.copytree(cluster.binaries().parent, odd, symlinks=True)
+    (odd.parents[1] / f"{wheel.name}.libs").symlink_to(wheel.with_name(f"{wheel.name}.libs"))
+    command = [str(odd / "bin" / "initdb"), "-D", str(home.root / "never made")]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=cluster.demote(), check=False)
+    assert "but was not found" in done.stderr
+    monkeypatch.setattr(Cluster, "binaries", lambda _: odd / "bin")
+    with pytest.raises(HomeError, match=r"cannot run: .* holds \$\. Put the Python environment"):
+        cluster.creation("password")
 
 
 def test_committed_rows_survive_a_killed_server_and_a_reused_process_id(home: LabHome) -> None:
