@@ -30,6 +30,8 @@ _START_LIMIT = 300.0
 _STOP_LIMIT = 20.0
 _ANSWER_LIMIT = 5.0
 """Seconds within which a supervisor answers what it need not wait for; a probe of its takes two."""
+_SILENCE_LIMIT = 30.0
+"""Seconds for which a supervisor that starts a lab may be silent: everything starts at once then, on few cores."""
 _PROGRAM = (sys.executable, "-m", "aind_pipelines.lab.supervisor")
 
 
@@ -381,10 +383,13 @@ def _followed(event: dict[str, Any], tell: Progress) -> bool:
 
 
 def _wait_until_ready(home: LabHome, deadline: float) -> None:
+    silent_until = time.monotonic() + _SILENCE_LIMIT
     while not (seen := status(home)).ready:
-        if seen.reason:
+        if not seen.reason:
+            silent_until = time.monotonic() + _SILENCE_LIMIT
+        elif time.monotonic() > silent_until:
             raise LabError(seen.reason)
-        if not seen.up:
+        if not seen.up and not seen.reason:
             raise LabError(f"The lab in {home.root} stopped while it was starting; see {home.log('supervisor')}.")
         if time.monotonic() > deadline:
             raise LabError(f"The lab in {home.root} does not become ready; see aind-pipelines lab status.")
@@ -463,7 +468,7 @@ def stop(home: LabHome) -> bool:
         if owner is not None:
             owner.signal(signal.SIGTERM)
         if isinstance(error, Unresponsive):
-            patience = _ANSWER_LIMIT
+            patience = 2 * _ANSWER_LIMIT
     try:
         os.close(home.lock(patience))
     except HomeInUse:

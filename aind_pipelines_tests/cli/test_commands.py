@@ -80,7 +80,8 @@ def test_a_command_that_is_interrupted_at_once_shows_no_stack(seconds: float, tm
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=30)
     assert "Traceback" not in said
-    assert process.returncode in {1, 130}  # 1: it was quicker
+    # 1: it was quicker; killed: it was at its very end, where Python gives the signal back its default.
+    assert process.returncode in {1, 130, -signal.SIGINT}
 
 
 def test_a_demo_that_could_not_serve_its_ui_says_so_before_it_runs(tmp_path: Path) -> None:
