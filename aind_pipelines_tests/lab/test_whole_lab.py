@@ -356,7 +356,8 @@ def test_a_backend_that_outlived_supervisor_and_server_is_ended(up: LabHome, wat
     [other] = [one.pid for one in psutil.Process(owner.pid).children() if one.pid not in known]
     assert server is not None
     with computing(up) as backend:
-        for pid in (*(() if watchdog else (other,)), owner.pid, server):
+        # The server first: told by the supervisor's end to stop, it would end its backends.
+        for pid in (server, owner.pid) if watchdog else (server, other, owner.pid):
             os.kill(pid, signal.SIGKILL)
         if watchdog:
             deadline = time.monotonic() + 30
