@@ -1,7 +1,7 @@
 """Deposits into neurobank archives, and the check of every byte in them."""
 
 from collections import Counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -12,6 +12,21 @@ from aind_pipelines.resources.policy import PolicyResource
 from aind_pipelines.resources.rds import RDSResource
 from aind_pipelines.resources.registry import RegistryResource
 from aind_pipelines.resources.s3 import S3Resource
+
+if TYPE_CHECKING:
+    from aind_pipelines.archive.session_deposits import MonthDeposits
+
+
+def _numbers(done: "MonthDeposits") -> dict[str, Any]:
+    """What deposits did, as arguments of `outcome`."""
+    return {
+        "changed": done.changed,
+        "findings": done.findings_by_code,
+        "bytes_read": done.bytes,
+        "restored": done.restored,
+        "already_there": done.already_there,
+        "refused": done.refused,
+    }
 
 
 def _warn_of_losses(context: dg.AssetExecutionContext, findings: Counter[str], archive: str) -> None:
@@ -70,26 +85,8 @@ def deposited_resources(
             f"in {name}": dg.MetadataValue.url(client.archive_url(name)) for name in rules.deposits.archives()
         }
     for month, part in done.by_month.items():
-        numbers = outcome(
-            rows=part.held,
-            changed=part.changed,
-            findings=part.findings_by_code,
-            bytes_read=part.bytes,
-            restored=part.restored,
-            already_there=part.already_there,
-            refused=part.refused,
-        )
-        context.add_asset_metadata(numbers, partition_key=month.isoformat())
-    total = done.total
-    whole = outcome_of_run(
-        changed=total.changed,
-        findings=total.findings_by_code,
-        bytes_read=total.bytes,
-        restored=total.restored,
-        already_there=total.already_there,
-        refused=total.refused,
-        months=len(done.by_month),
-    )
+        context.add_asset_metadata(outcome(rows=part.held, **_numbers(part)), partition_key=month.isoformat())
+    whole = outcome_of_run(**_numbers(done.total), months=len(done.by_month))
     return dg.MaterializeResult(metadata=whole | links)
 
 
