@@ -329,6 +329,21 @@ def computing(home: LabHome) -> Iterator[Recorded]:
             assert query.exception(30) is not None
 
 
+def test_a_supervisor_that_is_silent_for_a_while_is_waited_for_while_a_lab_starts(up: LabHome) -> None:
+    owner, _ = recorded_children(up)
+    assert owner is not None
+    with ThreadPoolExecutor(1) as pool:
+        os.kill(owner.pid, signal.SIGSTOP)
+        try:
+            waiting = pool.submit(control._wait_until_ready, up, time.monotonic() + 60)
+            with pytest.raises(TimeoutError):
+                waiting.result(control._ANSWER_LIMIT + 1.5)
+        finally:
+            os.kill(owner.pid, signal.SIGCONT)
+        waiting.result(30)
+    assert control.status(up).healthy
+
+
 def test_postgres_comes_back_though_a_backend_did_not_notice_its_end(up: LabHome) -> None:
     with psycopg.connect(up.postgres().url("postgresql"), autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS committed AS SELECT 1 AS row")

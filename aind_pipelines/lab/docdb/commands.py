@@ -205,7 +205,7 @@ class _Writes:
         full = {"index": position, "code": error.code, "errmsg": error.message, **error.details}
         size = len(bson.encode(full))
         if self.told + size > _MAX_TOLD_BYTES:
-            # As MongoDB does: a hundred thousand of them, or a few with large values, are no message any more.
+            # A hundred thousand of them, or a few with large values, would be no message that a client takes.
             full = {"index": position, "code": error.code, "errmsg": ""}
         else:
             self.told += size
