@@ -6,6 +6,7 @@ progress and messages to stderr. Exit codes: 0 done, 1 something failed or was f
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -29,6 +30,10 @@ _COMMANDS = {
     "serve": "aind_pipelines.cli.serve:serve",
     "session": "aind_pipelines.cli.session:session",
 }
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What writing to a stream fails with where its file can take no more; the error names no file then."""
 
 
 class _LazyGroup(click.Group):
@@ -70,10 +75,7 @@ def fail(message: str) -> NoReturn:
 
 
 def _write_no_more() -> None:
-    """Send to nowhere what stdout could not be given, and the rest: whoever read it has ended, or its disk is full.
-
-    Python tries it again at exit, and would say that it failed.
-    """
+    """Send to nowhere what stdout was not given: Python tries it again at exit, and would say that it failed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -95,13 +97,16 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read our output has ended
         _write_no_more()
         sys.exit(1)
     except OSError as error:
-        if error.strerror is None:  # a library's own, and not the system's
-            raise
-        _write_no_more()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _write_no_more()
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise  # it says not of what: its stack has to
         click.echo(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
         sys.exit(1)
     except (SettingsError, ServiceError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -199,3 +200,36 @@ def test_doctor_names_the_settings_that_lead_to_what_a_library_cannot_reach() ->
     rows = {row["name"]: row for row in json.loads(result.stdout)["connections"]}
     assert rows["Code Ocean"]["state"] == "bad"
     assert "CODE_OCEAN_DOMAIN" in rows["Code Ocean"]["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ("OSError(errno.EIO, 'it broke', '/a/file')", r"\Aerror: /a/file: it broke\n\Z"),
+        ("OSError(errno.EIO, 'it broke')", r"(?s)\ATraceback .* it broke\n\Z"),
+    ],
+)
+def test_an_error_of_the_system_takes_no_output_along(failure: str, told: str) -> None:
+    """What a command wrote before arrives; an error that does not say of what keeps its stack."""
+    program = f"""
+import errno
+import click
+from aind_pipelines.cli import db, main
+
+def breaking():
+    print("a row", flush=False)
+    raise {failure}
+
+db.db = click.Command("db", callback=breaking)
+main(["db"])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "a row\n")
+    assert re.search(told, result.stderr)
