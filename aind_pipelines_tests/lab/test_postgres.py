@@ -123,7 +123,7 @@ def test_programs_in_a_folder_that_initdb_cannot_run_from_are_named(
     shutil.copytree(cluster.binaries().parent, odd, symlinks=True)
     (odd.parents[1] / f"{wheel.name}.libs").symlink_to(wheel.with_name(f"{wheel.name}.libs"))
     command = [str(odd / "bin" / "initdb"), "-D", str(home.root / "never made")]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=cluster.demote(), check=False)
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=cluster.demote, check=False)
     assert "but was not found" in done.stderr
     monkeypatch.setattr(Cluster, "binaries", lambda _: odd / "bin")
     with pytest.raises(HomeError, match=r"cannot run: .* holds \$\. Put the Python environment"):
