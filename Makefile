@@ -13,9 +13,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 SCHEMA_PEER := .peers/aind-data-schema
 ACCESS_PEER := .peers/aind-data-access-api
-# Tests wait for processes and sockets most of their time, so two workers take little more than half of it. A file's
-# tests share what it starts, and so go to one of them; files with fast tests come first.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests wait for processes and sockets half of their time, so three workers keep two cores busy. A file's tests share
+# what it starts, and so go to one of them; files with fast tests come first.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test soak check bench clean distclean python print-python made-anew

@@ -76,8 +76,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first, then whole journeys: a file of those that began last would keep the other workers waiting."""
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("slow") is not None, "end_to_end" not in item.path.parts
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")

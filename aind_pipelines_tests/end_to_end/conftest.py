@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from aind_pipelines_tests.end_to_end.served import UI, served
+
 ROOT = Path(__file__).parents[2]
 SESSIONS = 12
 STAGES = (
@@ -131,3 +133,10 @@ def lab(first_demo: FirstDemo) -> Lab:
     """The lab of `first_demo`."""
     assert first_demo.result.returncode == 0, first_demo.result.stderr + first_demo.result.stdout
     return first_demo.lab
+
+
+@pytest.fixture
+def ui(lab: Lab) -> Iterator[UI]:
+    """The UI and the daemon on that lab."""
+    with served(lab.home, ROOT) as running:
+        yield running

@@ -1,26 +1,13 @@
-"""The UI's way: one asset backfill over the whole flow, and the sensor, run by the real daemon with nobody's hand."""
+"""The UI's way: one asset backfill over the whole flow."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import dagster as dg
-import psycopg
 import pytest
-import requests
 
-from aind_pipelines_tests.end_to_end.conftest import ROOT, STAGES, Lab
+from aind_pipelines_tests.end_to_end.conftest import STAGES, Lab
+from aind_pipelines_tests.end_to_end.served import UI, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,67 +15,12 @@ _LAUNCH = """mutation($b: LaunchBackfillParams!) { launchPartitionBackfill(backf
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 _BACKFILL = """query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill {
   status error { message } runs(limit: 50) { status assetSelection { path } } } } }"""
-_TICKS = """query($s: InstigationSelector!) { instigationStateOrError(instigationSelector: $s) {
-  __typename ... on InstigationState { status ticks(limit: 20) { status dynamicPartitionsRequestResults {
-    partitionKeys type } } } } }"""
-
-
-@dataclass(frozen=True)
-class UI:
-    """A running UI with its daemon."""
-
-    url: str
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """One GraphQL request; its data."""
-        answer = requests.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30).json()
-        assert "errors" not in answer, answer
-        data: dict[str, Any] = answer["data"]
-        return data
-
-
-def _until(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(1)
-    return value
-
-
-@pytest.fixture
-def ui(lab: Lab) -> Iterator[UI]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aind_pipelines.cli", "dev", "--home", str(lab.home), "--port", str(port)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert f"http://127.0.0.1:{port}" in line, line
-    yield UI(f"http://127.0.0.1:{port}")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{port}", timeout=5)
 
 
 def test_the_daemon_finds_archives_and_a_backfill_over_all_assets_runs_the_flow(lab: Lab, ui: UI) -> None:
-    selector = {
-        "repositoryName": "__repository__",
-        "repositoryLocationName": "aind_pipelines",
-        "name": "archives_named_by_the_policy",
-    }
-
-    def ticks() -> list[str]:
-        state = ui.ask(_TICKS, s=selector)["instigationStateOrError"]
-        return [tick["status"] for tick in state.get("ticks", [])]
-
-    _until(ticks, 120)
-    assert "FAILURE" not in ticks()
+    sensor = "archives_named_by_the_policy"
+    until(lambda: ui.ticks(sensor), 120)
+    assert "FAILURE" not in ui.ticks(sensor)
     before = lab.sql("select count(*) from archive.checks")[0][0]
     launched = ui.ask(_LAUNCH, b={"assetSelection": [{"path": [name]} for name in STAGES], "allPartitions": True})
     backfill = launched["launchPartitionBackfill"]["backfillId"]
@@ -97,167 +29,7 @@ def test_the_daemon_finds_archives_and_a_backfill_over_all_assets_runs_the_flow(
         state: dict[str, Any] = ui.ask(_BACKFILL, b=backfill)["partitionBackfillOrError"]
         return state if state["status"].startswith(("COMPLETED", "FAILED")) else None
 
-    state = _until(ended, 420)
+    state = until(ended, 420)
     assert state["status"] == "COMPLETED_SUCCESS", state
     assert {path["path"][0] for run in state["runs"] for path in run["assetSelection"]} == set(STAGES)
     assert lab.sql("select count(*) from archive.checks")[0][0] == before + 1
-
-
-@contextmanager
-def _records(lab: Lab) -> Iterator[Any]:
-    """The lab's collection of the second generation, as the people of the institute edit it."""
-    import pymongo
-
-    environment = lab.environment
-    with pymongo.MongoClient(
-        environment["DOC_DB_HOST"],
-        int(environment["DOC_DB_PORT"]),
-        username=environment["DOC_DB_USERNAME"],
-        password=environment["DOC_DB_PASSWORD"],
-        directConnection=True,
-        retryWrites=False,
-    ) as client:
-        yield client.metadata_index_v2.data_assets
-
-
-def _ticks_of(ui: UI, sensor: str) -> set[str]:
-    selector = {"repositoryName": "__repository__", "repositoryLocationName": "aind_pipelines", "name": sensor}
-    return {tick["status"] for tick in ui.ask(_TICKS, s=selector)["instigationStateOrError"]["ticks"]}
-
-
-def test_an_edit_in_docdb_and_a_file_in_an_inbox_arrive_with_nobodys_hand(lab: Lab, ui: UI) -> None:
-    inbox = lab.home / "inbox"
-    (inbox / "notes-of-the-day.txt").write_text("the bird sang")
-    (inbox / "no name for a resource.txt").write_text("the bird sang again")
-    with _records(lab) as records:
-        identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
-        modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        records.update_one({"_id": identity}, {"$set": {"note": "edited", "_last_modified": modified}})
-    query = "select body->>'note' from docdb.records where record_version = 'v2' and id = %s"
-    _until(lambda: lab.sql(query, identity) == [("edited",)], 240)
-    versions = (
-        "select body->>'note' from docdb.record_versions where record_version = 'v2' and id = %s order by valid_from"
-    )
-    assert lab.sql(versions, identity) == [(None,), ("edited",)]
-    assert _ticks_of(ui, "docdb_changes") >= {"SUCCESS"}
-    assert "FAILURE" not in _ticks_of(ui, "docdb_changes") | _ticks_of(ui, "inbox_files")
-    copies = "select kind, size from archive.copies where archive = 'live' and id = 'notes-of-the-day'"
-    _until(lambda: lab.sql(copies) == [("file", len("the bird sang"))], 240)
-    _until(lambda: [path.name for path in inbox.iterdir()] == ["rejected"], 60)
-    assert (inbox / "rejected" / "no name for a resource.txt").read_text() == "the bird sang again"
-    assert (inbox / "rejected" / "no name for a resource.txt.reason.txt").exists()
-
-
-@contextmanager
-def _daemon(lab: Lab, location: Path) -> Iterator[None]:
-    """The daemon alone, on a code location of its own."""
-    from aind_pipelines.lab.environment import isolated
-    from aind_pipelines.lab.home import LabHome
-    from aind_pipelines.lab.processes import end_group
-
-    daemon = subprocess.Popen(
-        [Path(sys.executable).with_name("dagster-daemon"), "run", "-f", location],
-        env={**isolated(LabHome(lab.home)), "PYTHONPATH": str(ROOT)},
-        cwd=lab.home,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
-    try:
-        yield
-    finally:
-        end_group(daemon, signal.SIGINT, 60)
-
-
-def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path: Path) -> None:
-    location = tmp_path / "every_minute.py"
-    location.write_text(
-        "from aind_pipelines.definitions import build_defs\n\ndefs = build_defs(manifest_cron='* * * * *')\n"
-    )
-    with _records(lab) as records:
-        records.insert_one(
-            {"_id": "to-be-deleted", "object_type": "Metadata", "_last_modified": "2020-01-01T00:00:00Z"}
-        )
-        with _daemon(lab, location):
-            query = "select count(*) from docdb.records where id = 'to-be-deleted'"
-            _until(lambda: lab.sql(query) == [(1,)], 240)
-            records.delete_one({"_id": "to-be-deleted"})
-            _until(lambda: lab.sql(query) == [(0,)], 240)
-    ended = "select count(*) from docdb.record_versions where id = 'to-be-deleted' and valid_to is not null"
-    assert lab.sql(ended) == [(1,)]
-
-
-def _dagster(lab: Lab, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """Serialised values of Dagster's own storage, which knows ticks and cursors while no daemon runs."""
-    import dagster._core.scheduler.instigation  # noqa: F401 - makes them known to `deserialize_value`
-
-    from aind_pipelines.lab.home import LabHome
-
-    password = LabHome(lab.home).secrets["dagster_password"]
-    host, port = lab.environment["PGHOST"], lab.environment["PGPORT"]
-    with psycopg.connect(
-        host=host, port=port, user="dagster", password=password, dbname="dagster", autocommit=True
-    ) as connection:
-        return connection.execute(query, parameters).fetchall()
-
-
-def _sensor_ticks(lab: Lab, location: Path, since: datetime) -> list[Any]:
-    """The ended ticks of the sensor on this code location, oldest first."""
-    bodies = _dagster(
-        lab,
-        "select tick_body from job_ticks join instigators using (selector_id) where timestamp >= %s "
-        "and instigator_body like '%%docdb_changes%%' and strpos(instigator_body, %s) > 0 order by job_ticks.id",
-        since.replace(tzinfo=None),
-        location.name,
-    )
-    ticks: list[Any] = [dg.deserialize_value(body) for (body,) in bodies]
-    return [tick for tick in ticks if tick.status.value != "STARTED"]
-
-
-def _sensor_cursor(lab: Lab, location: Path) -> str | None:
-    """What the sensor on this code location remembers."""
-    query = "select instigator_body from instigators where strpos(instigator_body, %s) > 0"
-    states: list[Any] = [dg.deserialize_value(body) for (body,) in _dagster(lab, query, location.name)]
-    (cursor,) = [state.instigator_data.cursor for state in states if state.instigator_name == "docdb_changes"]
-    assert cursor is None or isinstance(cursor, str)
-    return cursor
-
-
-def test_an_outage_of_docdb_fails_the_ticks_and_they_go_on_where_they_were_after_it(lab: Lab, tmp_path: Path) -> None:
-    location = tmp_path / "every_few_seconds.py"
-    location.write_text(
-        "from aind_pipelines.definitions import build_defs\n"
-        "from aind_pipelines.sensors.metadata import docdb_changes\n\n"
-        "docdb_changes._min_interval = 5\n"
-        "defs = build_defs()\n"
-    )
-    mirrored = "select body->>'note' from docdb.records where record_version = 'v2' and id = %s"
-
-    def _ticks(since: datetime) -> list[Any]:
-        return _sensor_ticks(lab, location, since)
-
-    def edit(note: str) -> None:
-        modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        records.update_one({"_id": identity}, {"$set": {"note": note, "_last_modified": modified}})
-
-    with _records(lab) as records:
-        identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
-        try:
-            with _daemon(lab, location):
-                edit("before the outage")
-                _until(lambda: lab.sql(mirrored, identity) == [("before the outage",)], 240)
-                assert lab.command("lab", "down", "docdb_gateway", "--home", str(lab.home)).returncode == 0
-                cursor, began = _sensor_cursor(lab, location), datetime.now(UTC)
-                edit("during the outage")
-                failed = _until(lambda: [tick for tick in _ticks(began) if tick.status.value == "FAILURE"], 240)
-        finally:
-            assert lab.command("lab", "up", "docdb_gateway", "--home", str(lab.home)).returncode == 0
-        assert "DocDB" in str(failed[0].error)
-        assert cursor is not None
-        assert _sensor_cursor(lab, location) == cursor
-        assert lab.sql(mirrored, identity) == [("before the outage",)]
-        with _daemon(lab, location):
-            _until(lambda: lab.sql(mirrored, identity) == [("during the outage",)], 240)
-    requested = [tick.run_ids for tick in _ticks(began) if tick.run_ids]
-    assert [len(run_ids) for run_ids in requested] == [1], "one run was asked for, once"
-    assert _sensor_cursor(lab, location) != cursor
