@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
-from aind_pipelines.cli.seeding import fill_if_empty, require_records
+from aind_pipelines.cli.seeding import fill_if_empty, require_loaded, require_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def demo(
 
     Starts the lab, seeds it if it is empty, runs every stage (metadata, tables, subjects, indexes, sessions,
     deposits, archive check, report) through a real Dagster instance, and stops the lab again unless it was already
-    up. Exits 0 only if every stage succeeded and no blocking check failed.
+    up. Exits 0 only if every stage succeeded, no blocking check failed and every record file was loaded.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def demo(
     )
     try:
         lab_home.check(_NEEDED_BYTES)
-        fill_if_empty(lab_home, sessions=sessions, number=seed_number, records=records)
+        unloadable = fill_if_empty(lab_home, sessions=sessions, number=seed_number, records=records)
         stages = _run(lab_home, messages)
         ok = bool(stages) and all(stage.ok for stage in stages)
         _show(stages, time.monotonic() - started)
@@ -90,6 +90,7 @@ def demo(
         control.leave(lab_home)
     if ok and not ui:
         click.echo(f"Look at it: {_ui_command(home)}   (Dagster UI on this lab)")
+    require_loaded(unloadable)
     return 0 if ok else 1
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from aind_pipelines.cli.lab_options import home_option, service_uri_options
-from aind_pipelines.cli.seeding import fill, require_records
+from aind_pipelines.cli.seeding import fill, require_loaded, require_records
 from aind_pipelines.lab import control, environment
 from aind_pipelines.lab.home import SERVICES, LabError, LabHome
 from aind_pipelines.lab.services import table
@@ -192,7 +192,8 @@ def env(home: Path) -> None:
 def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> None:
     """Fill a lab that is up: a generated institute, real records, or both. The same again changes nothing.
 
-    Records that were edited in DocDB since become again what their files say; the institute stays as it is.
+    Records that were edited in DocDB since become again what their files say; the institute stays as it is. Files
+    that hold no record are listed, the others are loaded, and the exit code is 1.
 
     \b
     aind-pipelines lab seed --sessions 100 --seed 0
@@ -213,4 +214,4 @@ def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None
     records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
-    fill(home, sessions=sessions, number=number, records=records)
+    require_loaded(fill(home, sessions=sessions, number=number, records=records))

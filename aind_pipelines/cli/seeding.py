@@ -15,6 +15,9 @@ DEFAULT_SESSIONS = 100
 _LEAST_ROOM = 2 * 2**20
 """Free disk space below which it is likely that a service failed for want of it."""
 
+_NAMED = 5
+"""Files that one line names."""
+
 _FILLED = ("postgres", "docdb", "aws", "registry")
 """Services that a seed is loaded into; the others read its files."""
 
@@ -36,8 +39,11 @@ def require_records(folder: Path) -> None:
         ) from None
 
 
-def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> None:
+def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> list[str]:
     """Seed a lab that is up, and say on stderr what could not be loaded.
+
+    Returns:
+        The names of the record files that could not be loaded; the others are.
 
     Args:
         home: The lab; this process already lives in its environment.
@@ -68,19 +74,40 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
         click.echo(f"not loaded: {unloadable}", err=True)
     for name in report.without_files:
         click.echo(f"no files could be put at the location of {name}", err=True)
+    return [unloadable.file for unloadable in report.unloadable]
 
 
-def fill_if_empty(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> None:
+def require_loaded(unloadable: list[str]) -> None:
+    """Let no command end well that was given files it could not load.
+
+    Raises:
+        LabError: `unloadable` names some; each reason was told before.
+    """
+    from aind_pipelines.lab.home import LabError
+
+    if unloadable:
+        shown = ", ".join(unloadable[:_NAMED]) + (" ..." if len(unloadable) > _NAMED else ".")
+        count = "1 record file was" if len(unloadable) == 1 else f"{len(unloadable)} record files were"
+        raise LabError(
+            f"{count} not loaded: {shown} Every other one is. Each reason stands above at 'not loaded'; mend the "
+            "files or take them out of the folder, then run the same command again."
+        )
+
+
+def fill_if_empty(home: LabHome, *, sessions: int | None, number: int, records: Path | None) -> list[str]:
     """Seed as asked; asked for nothing, an empty lab gets `DEFAULT_SESSIONS` and a seeded one stays as it is.
 
     What was begun and not finished is finished first: an institute always, records only where nothing else is.
+
+    Returns:
+        As `fill` does.
     """
     from aind_pipelines.lab.home import LabError
     from aind_pipelines.lab.seed import standing
 
     if sessions is not None or records is not None:
-        fill(home, sessions=sessions, number=number, records=records)
-        return
+        return fill(home, sessions=sessions, number=number, records=records)
+    unloadable: list[str] = []
     with home.explained():
         found = standing(home)
     if found.institute is not None and number in {0, found.institute[1]}:
@@ -102,9 +129,10 @@ def fill_if_empty(home: LabHome, *, sessions: int | None, number: int, records: 
             except LabError as error:
                 _say(f"they cannot be loaded, and the lab stays as it is: {error.message}")
             else:
-                fill(home, sessions=None, number=number, records=folder)
+                unloadable += fill(home, sessions=None, number=number, records=folder)
     else:
         fill(home, sessions=DEFAULT_SESSIONS, number=number, records=None)
+    return unloadable
 
 
 def _require_services(home: LabHome) -> None:

@@ -15,6 +15,7 @@ from aind_pipelines.clients.errors import ServiceUnavailable
 from aind_pipelines.lab import control
 from aind_pipelines.lab.home import HomeError, LabError, LabHome
 from aind_pipelines.lab.seed import SeedReport
+from aind_pipelines.lab.seed.real import Unloadable
 
 
 @pytest.fixture
@@ -108,6 +109,25 @@ def test_another_institute_than_the_begun_one_is_refused_with_what_finishes_it(
     _noted(home, generated=False)
     with pytest.raises(LabError, match=r"20 sessions of seed 3 were begun .* lab seed --sessions 20 --seed 3 --home"):
         seeding.fill_if_empty(home, sessions=sessions, number=number, records=None)
+
+
+def test_files_that_were_not_loaded_are_named_and_the_command_fails(
+    home: LabHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _noted(home, real=False) / "real"
+    bad = [Unloadable(f"{number}.json", "it is empty") for number in range(7)]
+    monkeypatch.setattr("aind_pipelines.lab.seed.seed", lambda *_, **__: SeedReport(unloadable=bad))
+    unloadable = seeding.fill(home, sessions=None, number=0, records=folder)
+    assert "not loaded: 6.json: it is empty" in capsys.readouterr().err
+    assert seeding.fill_if_empty(home, sessions=None, number=0, records=folder) == unloadable
+    assert seeding.fill_if_empty(home, sessions=None, number=0, records=None) == unloadable
+    with pytest.raises(
+        LabError, match=r"7 record files were not loaded: 0\.json, .*4\.json \.\.\. Every other one is"
+    ):
+        seeding.require_loaded(unloadable)
+    with pytest.raises(LabError, match=r"1 record file was not loaded: 0\.json\. Every other"):
+        seeding.require_loaded(unloadable[:1])
+    seeding.require_loaded([])
 
 
 @pytest.mark.parametrize("health", ["held", "failed"])

@@ -24,9 +24,11 @@ def test_every_real_record_arrives_and_unloadable_files_are_listed(real_records:
     lab = Lab(tmp_path / "home")
     try:
         result = lab.command("demo", "--home", str(lab.home), "--records", str(folder), timeout=500)
-        assert result.returncode == 0, result.stderr + result.stdout
+        assert result.returncode == 1, result.stderr + result.stdout
         for name in ("malformed.json", "list.json", "no-id.json"):
-            assert name in result.stderr
+            assert f"not loaded: {name}: " in result.stderr
+        assert "error: lab: 3 record files were not loaded: list.json, malformed.json, no-id.json." in result.stderr
+        assert "FAILED" not in result.stdout
         assert lab.command("lab", "up", "--home", str(lab.home)).returncode == 0
         rows = lab.sql("select id, name, modalities, data_level, code_ocean_ids, record_version from data_assets")
         assert {row[0] for row in rows} == ids
@@ -40,6 +42,11 @@ def test_every_real_record_arrives_and_unloadable_files_are_listed(real_records:
         # Two of them are derived and say that they are raw: no session's raw data.
         named = "select id from archive.copies c join session_assets s using (session_id) where id <> s.session_id"
         assert lab.sql(named) == []
+        for name in ("malformed.json", "list.json", "no-id.json"):
+            (folder / name).unlink()
+        again = lab.command("demo", "--home", str(lab.home), "--records", str(folder), timeout=500)
+        assert again.returncode == 0, again.stderr + again.stdout
+        assert "Nothing changed since the last run." in again.stdout
     finally:
         lab.command("lab", "down", "--home", str(lab.home))
 
