@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymongo
 import pytest
 
 from aind_pipelines_tests.end_to_end.served import UI, served
@@ -99,6 +100,18 @@ class Lab:
         with psycopg.connect(**login, autocommit=True) as connection:
             cursor = connection.execute(query, parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def docdb(self) -> pymongo.MongoClient[dict[str, Any]]:
+        """The lab's DocDB, as the people of the institute edit it; a context manager."""
+        environment = self.environment
+        return pymongo.MongoClient(
+            environment["DOC_DB_HOST"],
+            int(environment["DOC_DB_PORT"]),
+            username=environment["DOC_DB_USERNAME"],
+            password=environment["DOC_DB_PASSWORD"],
+            directConnection=True,
+            retryWrites=False,
+        )
 
     def troubles(self) -> dict[str, list[str]]:
         """What the seed planted, by code."""

@@ -21,28 +21,12 @@ from aind_pipelines_tests.end_to_end.served import UI, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@contextmanager
-def _records(lab: Lab) -> Iterator[Any]:
-    """The lab's collection of the second generation, as the people of the institute edit it."""
-    import pymongo
-
-    environment = lab.environment
-    with pymongo.MongoClient(
-        environment["DOC_DB_HOST"],
-        int(environment["DOC_DB_PORT"]),
-        username=environment["DOC_DB_USERNAME"],
-        password=environment["DOC_DB_PASSWORD"],
-        directConnection=True,
-        retryWrites=False,
-    ) as client:
-        yield client.metadata_index_v2.data_assets
-
-
 def test_an_edit_in_docdb_and_a_file_in_an_inbox_arrive_with_nobodys_hand(lab: Lab, ui: UI) -> None:
     inbox = lab.home / "inbox"
     (inbox / "notes-of-the-day.txt").write_text("the bird sang")
     (inbox / "no name for a resource.txt").write_text("the bird sang again")
-    with _records(lab) as records:
+    with lab.docdb() as client:
+        records = client.metadata_index_v2.data_assets
         identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
         modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         records.update_one({"_id": identity}, {"$set": {"note": "edited", "_last_modified": modified}})
@@ -87,7 +71,8 @@ def test_a_deletion_in_docdb_reaches_the_mirror_by_the_clock(lab: Lab, tmp_path:
     location.write_text(
         "from aind_pipelines.definitions import build_defs\n\ndefs = build_defs(manifest_cron='* * * * *')\n"
     )
-    with _records(lab) as records:
+    with lab.docdb() as client:
+        records = client.metadata_index_v2.data_assets
         records.insert_one(
             {"_id": "to-be-deleted", "object_type": "Metadata", "_last_modified": "2020-01-01T00:00:00Z"}
         )
@@ -153,7 +138,8 @@ def test_an_outage_of_docdb_fails_the_ticks_and_they_go_on_where_they_were_after
         modified = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         records.update_one({"_id": identity}, {"$set": {"note": note, "_last_modified": modified}})
 
-    with _records(lab) as records:
+    with lab.docdb() as client:
+        records = client.metadata_index_v2.data_assets
         identity = records.find_one({"_last_modified": {"$type": "string"}})["_id"]
         try:
             with _daemon(lab, location):

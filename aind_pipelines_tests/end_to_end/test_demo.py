@@ -28,17 +28,7 @@ def test_the_first_demo_runs_every_stage_and_ends_well(first_demo: FirstDemo) ->
 
 
 def test_every_record_has_a_row_and_every_session_with_raw_data_is_deposited(lab: Lab) -> None:
-    import pymongo
-
-    environment = lab.environment
-    with pymongo.MongoClient(
-        environment["DOC_DB_HOST"],
-        int(environment["DOC_DB_PORT"]),
-        username=environment["DOC_DB_USERNAME"],
-        password=environment["DOC_DB_PASSWORD"],
-        directConnection=True,
-        retryWrites=False,
-    ) as client:
+    with lab.docdb() as client:
         there = sum(client[name].data_assets.count_documents({}) for name in ("metadata_index", "metadata_index_v2"))
     assert lab.sql("select count(*) from data_assets") == [(there,)]
     assert there > SESSIONS
