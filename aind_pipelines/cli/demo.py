@@ -47,7 +47,8 @@ def demo(
 
     Starts the lab, seeds it if it is empty, runs every stage (metadata, tables, subjects, indexes, sessions,
     deposits, archive check, report) through a real Dagster instance, and stops the lab again unless it was already
-    up. Exits 0 only if every stage succeeded, no blocking check failed and every record file was loaded.
+    up. Exits 0 only if every stage succeeded, no blocking check failed and every file of --records was
+    loaded.
 
     \b
     Examples:

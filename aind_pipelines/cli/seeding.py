@@ -23,16 +23,19 @@ _FILLED = ("postgres", "docdb", "aws", "registry")
 
 
 def require_records(folder: Path) -> None:
-    """Refuse a folder without record files before a lab is started for it.
+    """Refuse a folder without any record before a lab is started for it.
 
     Raises:
-        LabError: `folder` is no folder, or holds no ``*.json``.
+        LabError: `folder` is no folder, holds no ``*.json``, or none that is a record.
     """
     from aind_pipelines.lab.home import LabError
+    from aind_pipelines.lab.seed.real import holds_a_record, read_folder
 
     try:
         if not any(path.name.endswith(".json") for path in folder.iterdir()):
             raise LabError(f"{folder} holds no *.json file. Each file is one DocDB record.")
+        if not holds_a_record(folder):
+            raise LabError(read_folder(folder).refusal)
     except OSError as error:
         raise LabError(
             f"--records {folder}: {error.strerror}. It names a folder of *.json files, one DocDB record each."
@@ -73,7 +76,7 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
     for unloadable in report.unloadable:
         click.echo(f"not loaded: {unloadable}", err=True)
     for name in report.without_files:
-        click.echo(f"no files could be put at the location of {name}", err=True)
+        click.echo(f"in DocDB, but without files in S3, where its location cannot hold any: {name}", err=True)
     return [unloadable.file for unloadable in report.unloadable]
 
 
@@ -89,7 +92,7 @@ def require_loaded(unloadable: list[str]) -> None:
         shown = ", ".join(unloadable[:_NAMED]) + (" ..." if len(unloadable) > _NAMED else ".")
         count = "1 record file was" if len(unloadable) == 1 else f"{len(unloadable)} record files were"
         raise LabError(
-            f"{count} not loaded: {shown} Every other one is. Each reason stands above at 'not loaded'; mend the "
+            f"{count} not loaded: {shown} All others are loaded. Each reason stands above at 'not loaded'; mend the "
             "files or take them out of the folder, then run the same command again."
         )
 

@@ -44,7 +44,7 @@ def _noted(home: LabHome, *, generated: bool | None = None, **records: bool) -> 
     for name, done in records.items():
         folder = home.root.parent / name
         folder.mkdir()
-        (folder / "record.json").write_text("{}")
+        (folder / "record.json").write_text('{"_id": "one"}')
         parts[name] = {"folder": str(folder), "done": done}
     institute = None if generated is None else {"sessions": 20, "seed": 3, "done": generated}
     marker = {"format": 1, "generated": institute, "records": parts}
@@ -111,6 +111,17 @@ def test_another_institute_than_the_begun_one_is_refused_with_what_finishes_it(
         seeding.fill_if_empty(home, sessions=sessions, number=number, records=None)
 
 
+def test_a_folder_of_which_no_file_holds_a_record_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(
+        LabError, match=r"None of the 2 files in .*\n  broken\.json: bad JSON.*\n  list\.json: not an obj"
+    ):
+        seeding.require_records(tmp_path)
+    (tmp_path / "one.json").write_text('{"_id": "one"}')
+    seeding.require_records(tmp_path)
+
+
 def test_files_that_were_not_loaded_are_named_and_the_command_fails(
     home: LabHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,10 +133,10 @@ def test_files_that_were_not_loaded_are_named_and_the_command_fails(
     assert seeding.fill_if_empty(home, sessions=None, number=0, records=folder) == unloadable
     assert seeding.fill_if_empty(home, sessions=None, number=0, records=None) == unloadable
     with pytest.raises(
-        LabError, match=r"7 record files were not loaded: 0\.json, .*4\.json \.\.\. Every other one is"
+        LabError, match=r"7 record files were not loaded: 0\.json, .*4\.json \.\.\. All others are loaded"
     ):
         seeding.require_loaded(unloadable)
-    with pytest.raises(LabError, match=r"1 record file was not loaded: 0\.json\. Every other"):
+    with pytest.raises(LabError, match=r"1 record file was not loaded: 0\.json\. All others"):
         seeding.require_loaded(unloadable[:1])
     seeding.require_loaded([])
 

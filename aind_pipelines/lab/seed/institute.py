@@ -37,8 +37,8 @@ from aind_pipelines.lab.seed.vocabulary import (
     Process,
 )
 
-MINIMUM_SESSIONS = len(documented.SESSIONS)
-"""Sessions that every seed holds, however few are asked for."""
+MINIMUM_SESSIONS = len(documented.SESSIONS) + 2
+"""Sessions that every seed holds, however few are asked for: the documented ones, and two that may have troubles."""
 
 V2_ONLY_FROM = datetime(2025, 10, 1, tzinfo=UTC)
 """Records created from here on exist as v2 only."""
@@ -54,7 +54,7 @@ def generate(sessions: int, seed: int, troubles: bool = True) -> Institute:
     """Make up an institute.
 
     Args:
-        sessions: Raw sessions to make; at least those that the published documents name are always there.
+        sessions: Raw sessions to make, but never fewer than `MINIMUM_SESSIONS`.
         seed: Any number. The same `sessions` and `seed` give the same institute, byte for byte.
         troubles: Whether to plant what goes wrong in real institutes (see `troubles`).
 
@@ -68,6 +68,7 @@ def generate(sessions: int, seed: int, troubles: bool = True) -> Institute:
     projects = _projects(rng, people)
     made = _Maker(rng, people, projects)
     made.documented()
+    sessions = max(sessions, MINIMUM_SESSIONS)
     while len(made.raw) < sessions:
         # Some subjects appear for years: the first one always does.
         made.subject_with_sessions(sessions - len(made.raw), for_years=made.made_up == 0 or rng.random() < 0.12)
@@ -110,7 +111,7 @@ def _spike_sorting_urls(institute: Institute) -> list[dict[str, object]]:
 
 def _plant(institute: Institute, sessions: int) -> None:
     rng = random.Random(f"troubles:{institute.seed}")  # noqa: S311 - made-up data, nothing secret
-    planting.plant_usual(institute, rng, max(sessions, MINIMUM_SESSIONS))
+    planting.plant_usual(institute, rng, sessions)
 
 
 def _people(rng: random.Random) -> list[Person]:

@@ -12,7 +12,8 @@ import contextlib
 import fcntl
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,8 +148,7 @@ def seed(
         raise SeedRefused("There is nothing to seed: give a number of sessions, a folder of records, or both.")
     found = real.read_folder(records) if records is not None else None
     if found is not None and not any(found.records.values()):
-        reasons = "\n".join(f"  {one}" for one in found.unloadable[:5])
-        raise SeedRefused(f"None of the {len(found.unloadable)} files in {records} holds a record:\n{reasons}")
+        raise SeedRefused(found.refusal)
     home.environment()  # a home without a lab is said before anything is written
     with _alone(home):
         marker = _read_marker(home)
@@ -176,17 +176,16 @@ def seed(
 def _seed_records(
     home: LabHome, marker: dict[str, Any], found: real.RealRecords, folder: str, report: SeedReport, say: Progress
 ) -> None:
-    known = real.known_from(found)
-    report.without_files = known.without_files
     part = marker["records"].get(found.fingerprint)
     if part and part["done"]:
         refused_before = [Unloadable(*item) for item in part["refused"]]
-        expected = _without(found, {item.file for item in refused_before})
+        expected = _without(found, refused_before)
+        known = real.known_from(expected)
         others = others_than(home, expected)
         if not others and files.hold_objects(home.seed_dir, known.objects):
             report.counts |= part["counts"]
             report.unloadable += refused_before
-            report.without_files += part.get("left_out", [])
+            report.without_files = known.without_files + part.get("left_out", [])
             say("the records are there already; nothing to do")
             return
         what = (
@@ -195,7 +194,16 @@ def _seed_records(
         say(f"these records were loaded before, but {what}; loading them again")
     marker["records"][found.fingerprint] = {"folder": folder, "done": False}
     _write_marker(home, marker)
-    counts, refused, left_out = _bring_records(home, found, known, say)
+    say("loading records into DocDB")
+    refused = [
+        Unloadable(found.files[database, repr(record_id)], f"DocDB refused it: {reason}")
+        for database, record_id, reason in load_records(home, found.records)
+    ]
+    # Only DocDB itself can tell what it takes; of a record that it has not, no other service may know.
+    loaded = _without(found, refused)
+    known = real.known_from(loaded)
+    counts, left_out = _bring_files(home, known, say)
+    counts["real records"] = sum(map(len, loaded.values()))
     marker["records"][found.fingerprint] = {
         "folder": folder,
         "done": True,
@@ -213,11 +221,12 @@ def _seed_records(
     report.changed = True
     report.counts |= counts
     report.unloadable += refused
-    report.without_files += left_out
+    report.without_files = known.without_files + left_out
 
 
-def _without(found: real.RealRecords, left_out: Set[str]) -> dict[str, list[dict[str, Any]]]:
-    """The records by database, without those of some files."""
+def _without(found: real.RealRecords, refused: Iterable[Unloadable]) -> dict[str, list[dict[str, Any]]]:
+    """The records by database, without those of refused files."""
+    left_out = {item.file for item in refused}
     return {
         database: [record for record in records if found.files[database, repr(record["_id"])] not in left_out]
         for database, records in found.records.items()
@@ -237,11 +246,19 @@ def _read_marker(home: LabHome) -> dict[str, Any]:
         marker = empty | files.read_json(_marker_path(home))
     except ValueError as error:
         raise SeedRefused(
-            f"{_marker_path(home)} cannot be read: {error}. Use another home, or `make clean`."
+            f"{_marker_path(home)} cannot be read: {error}. Use another home (--home), or {_removal(home)}."
         ) from None
     if marker["format"] != _FORMAT:
-        raise SeedRefused(f"{home.root} was seeded by another version. Use another home, or `make clean`.")
+        raise SeedRefused(
+            f"{home.root} was seeded by another version. Use another home (--home), or {_removal(home)}."
+        )
     return marker
+
+
+def _removal(home: LabHome) -> str:
+    """How to remove this very home: `make clean` by itself removes the default one, whichever was asked for."""
+    path = shlex.quote(str(home.root))
+    return f"remove this one: aind-pipelines lab down --home {path} && rm -r {path}"
 
 
 def _write_marker(home: LabHome, marker: Mapping[str, Any]) -> None:
@@ -256,12 +273,11 @@ def _refuse_another(home: LabHome, marker: Mapping[str, Any], sessions: int | No
         raise SeedRefused(
             f"{there['sessions']} sessions of seed {there['seed']} were begun in {home.root} and not finished. "
             f"Finish them: aind-pipelines lab seed --sessions {there['sessions']} --seed {there['seed']} "
-            f"--home {home.root}. For {sessions} of seed {seed} use another home (--home), or remove this one "
-            "(`make clean`)."
+            f"--home {home.root}. For {sessions} of seed {seed} use another home (--home), or {_removal(home)}."
         )
     raise SeedRefused(
         f"{home.root} holds {there['sessions']} sessions of seed {there['seed']} already, and cannot hold {sessions} "
-        f"of seed {seed} too. Use another home (--home), or remove this one (`make clean`)."
+        f"of seed {seed} too. Use another home (--home), or {_removal(home)}."
     )
 
 
@@ -325,14 +341,11 @@ def _counts(institute: Institute) -> dict[str, int]:
 # --- real records ----------------------------------------------------------------------------------------------------
 
 
-def _bring_records(
-    home: LabHome, found: real.RealRecords, known: real.Known, say: Progress
-) -> tuple[dict[str, int], list[Unloadable], list[str]]:
-    """Returns counts, the records that DocDB refused, and the names of those whose files could not be laid out."""
+def _bring_files(home: LabHome, known: real.Known, say: Progress) -> tuple[dict[str, int], list[str]]:
+    """Returns counts, and the names of the records whose files could not be laid out."""
     say("writing files")
     folder = home.seed_dir
     no_place = files.add_objects(folder, known.objects)
-    left_out = [name for place in no_place for name in known.names[place]]
     capsule = code_ocean.capsule(CAPSULE_ID, "Session explorer")
     files.add_code_ocean(
         folder / "code_ocean.json",
@@ -340,18 +353,11 @@ def _bring_records(
     )
     files.add_answers(folder / "metadata_service.json", {"subjects": known.subjects})
     _bring_common(home, [], say)
-    say("loading records into DocDB")
-    refused = [
-        Unloadable(found.files[database, repr(record_id)], f"DocDB refused it: {reason}")
-        for database, record_id, reason in load_records(home, found.records)
-    ]
-    loaded = sum(len(records) for records in found.records.values()) - len(refused)
     counts = {
-        "real records": loaded,
         "real objects": sum(len(prefixes) for prefixes in known.objects.values()) - len(no_place),
         "real subject answers": len(known.subjects),
     }
-    return counts, refused, left_out
+    return counts, [name for place in no_place for name in known.names[place]]
 
 
 def _by_id(assets: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,9 @@ _LONGEST_NAME = 240
 _LONGEST_KEY = 1024
 """Bytes that a key in S3 may have."""
 
+_REASONS = 5
+"""Files that a refusal of all gives the reasons of."""
+
 
 @dataclass(frozen=True)
 class Unloadable:
@@ -47,16 +51,24 @@ class RealRecords:
     """What a folder of records gave.
 
     Attributes:
+        folder: The folder.
         records: Records by DocDB database.
         files: File name of each record by database and ``_id``.
         unloadable: Files that gave none.
         fingerprint: Changes when any file does.
     """
 
+    folder: Path
     records: dict[str, list[Record]] = field(default_factory=lambda: {name: [] for name in DATABASES})
     files: dict[tuple[str, str], str] = field(default_factory=dict)
     unloadable: list[Unloadable] = field(default_factory=list)
     fingerprint: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why a folder that gave no record at all is refused."""
+        reasons = "\n".join(f"  {one}" for one in self.unloadable[:_REASONS])
+        return f"None of the {len(self.unloadable)} files in {self.folder} holds a record:\n{reasons}"
 
 
 def read_folder(folder: Path) -> RealRecords:
@@ -68,13 +80,8 @@ def read_folder(folder: Path) -> RealRecords:
         FileNotFoundError: There is no such folder, or no ``*.json`` in it.
         OSError: The folder cannot be listed.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder. --records names a folder of *.json files.")
-    paths = sorted(path for path in folder.iterdir() if path.name.endswith(".json"))
-    if not paths:
-        raise FileNotFoundError(f"{folder} holds no *.json file. Each file is one DocDB record.")
-    found, hashed = RealRecords(), hashlib.sha256()
-    for path in paths:
+    found, hashed = RealRecords(folder), hashlib.sha256()
+    for path in _files(folder):
         name = _shown(path.name)
         try:
             content = _content(path)
@@ -91,6 +98,33 @@ def read_folder(folder: Path) -> RealRecords:
         found.records[database].append(record)
     found.fingerprint = hashed.hexdigest()
     return found
+
+
+def holds_a_record(folder: Path) -> bool:
+    """Whether any file of a folder holds a record; reads no further than to the first that does.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no ``*.json`` in it.
+        OSError: The folder cannot be listed.
+    """
+    return any(_is_record(path) for path in _files(folder))
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        _parse(_content(path))
+    except _NoRecord:
+        return False
+    return True
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder. --records names a folder of *.json files.")
+    paths = sorted(path for path in folder.iterdir() if path.name.endswith(".json"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no *.json file. Each file is one DocDB record.")
+    return paths
 
 
 class _NoRecord(Exception):
@@ -133,7 +167,7 @@ def _parse(content: bytes) -> Record:
     if record.get("_id") in (None, ""):
         raise _NoRecord("no _id")
     if not isinstance(record["_id"], str | int) or isinstance(record["_id"], bool):
-        raise _NoRecord(f"its _id is neither text nor a number but {type(record['_id']).__name__}")
+        raise _NoRecord(f"its _id is neither text nor an integer but {type(record['_id']).__name__}")
     try:
         size = len(bson.encode(record))
     except (InvalidDocument, OverflowError, UnicodeEncodeError, RecursionError) as error:
@@ -162,11 +196,11 @@ class Known:
     without_files: list[str] = field(default_factory=list)
 
 
-def known_from(found: RealRecords) -> Known:
-    """Derive what S3, Code Ocean and the metadata-service can know from the records that were read."""
+def known_from(records: Mapping[str, list[Record]]) -> Known:
+    """Derive what S3, Code Ocean and the metadata-service can know from records, given by DocDB database."""
     known = Known()
     for database in DATABASES:  # where both generations have a record, the newer one's file stays
-        for record in found.records[database]:
+        for record in records[database]:
             normalised = normalise(record)
             place = _place(record.get("location"))
             name = str(record.get("name") or record["_id"])
@@ -182,7 +216,7 @@ def known_from(found: RealRecords) -> Known:
             # The lab's tables hold v1 models; a v2 subject has another shape, and v1 records are preferred to it.
             if database == V1_DATABASE and isinstance(subject, dict) and normalised.subject_id:
                 known.subjects[normalised.subject_id] = [subject]
-    for record in found.records[V2_DATABASE]:
+    for record in records[V2_DATABASE]:
         normalised = normalise(record)
         subject = record.get("subject")
         if isinstance(subject, dict) and normalised.subject_id:

@@ -132,11 +132,19 @@ def test_more_troubles_than_there_are_victims_is_an_error(clean: Institute) -> N
         plant(clean, random.Random(0), {"typo": 1})
 
 
-@pytest.mark.parametrize("sessions", [0, 1, 6, 7, 60])
+@pytest.mark.parametrize("sessions", [0, 1, 8, 9, 60])
 def test_an_institute_has_as_many_sessions_as_asked_for_and_the_documented_ones(sessions: int) -> None:
     institute = generate(sessions, 9, troubles=False)
     assert len(institute.sessions) == max(sessions, MINIMUM_SESSIONS)
     assert len({asset.name for asset in institute.sessions}) == len(institute.sessions)
+
+
+@pytest.mark.parametrize("sessions", [1, 7])
+@pytest.mark.parametrize("seed", [0, 1, -3, 2**40])
+def test_in_the_smallest_institute_too_things_go_wrong(sessions: int, seed: int) -> None:
+    institute = generate(sessions, seed)
+    assert scan(institute) == institute.troubles
+    assert len([code for code, keys in institute.troubles.items() if keys]) >= 3
 
 
 def test_a_negative_number_of_sessions_is_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -315,13 +316,34 @@ def test_records_are_there_as_their_files_say_whatever_was_loaded_or_edited_sinc
     assert standing(running) == Standing(complete=True)
 
 
-def test_a_record_that_docdb_refuses_does_not_make_every_load_a_change(running: LabHome, tmp_path: Path) -> None:
-    (tmp_path / "good.json").write_text(json.dumps({"_id": "beside a refused one"}))
-    (tmp_path / "refused.json").write_text(json.dumps({"_id": "refused", "$where": 1}))
+def test_of_a_record_that_docdb_refuses_nothing_is_anywhere_and_no_load_of_it_is_a_change(
+    running: LabHome, tmp_path: Path
+) -> None:
+    def record(name: str) -> dict[str, Any]:
+        return {
+            "_id": name,
+            "name": name,
+            "location": f"s3://another-bucket/{name}",
+            "external_links": {"Code Ocean": [f"asset of {name}"]},
+            "subject": {"subject_id": f"subject of {name}"},
+        }
+
+    (tmp_path / "good.json").write_text(json.dumps(record("taken")))
+    (tmp_path / "refused.json").write_text(json.dumps({**record("refused"), "$where": 1}))
+    (tmp_path / "nowhere.json").write_text(json.dumps({"_id": "refused too", "name": "nowhere", "$where": 1}))
     for changed in (True, False):
         report = seed(running, sessions=None, records=tmp_path)
         assert report.changed is changed
-        assert [item.file for item in report.unloadable] == ["refused.json"]
+        assert sorted(item.file for item in report.unloadable) == ["nowhere.json", "refused.json"]
+        assert report.without_files == []
+        assert (report.counts["real records"], report.counts["real objects"]) == (1, 1)
+    keys = objects(running)["another-bucket"]
+    assets = {asset["id"] for asset in json.loads((running.seed_dir / "code_ocean.json").read_text())["data_assets"]}
+    subjects = json.loads((running.seed_dir / "metadata_service.json").read_text())["subjects"]
+    for name, is_there in (("taken", True), ("refused", False)):
+        assert (f"{name}/metadata.nd.json" in keys) is is_there
+        assert (f"asset of {name}" in assets) is is_there
+        assert (f"subject of {name}" in subjects) is is_there
 
 
 def test_an_institute_comes_again_into_a_docdb_that_holds_nothing(running: LabHome) -> None:
@@ -365,6 +387,13 @@ def test_a_record_replaces_what_has_its_id_and_a_refused_one_is_told(running: La
     assert load_records(running, {"metadata_index": [{"$n": 1, "_id": "once"}]})[0][1] == "once"
     assert load_records(running, {"metadata_index": [{"_id": "once", "m": 3}]}) == []
     assert there() == [{"_id": "once", "m": 3}, {"_id": "twice", "n": 2}]
+
+
+def test_another_institute_is_refused_with_what_removes_this_very_home(running: LabHome) -> None:
+    seed(running, sessions=25, seed=3)
+    removal = rf"lab down --home {shlex.quote(str(running.root))} && rm -r {shlex.quote(str(running.root))}\."
+    with pytest.raises(SeedRefused, match=removal):
+        seed(running, sessions=26, seed=3)
 
 
 def test_a_second_seed_at_the_same_time_is_refused(running: LabHome) -> None:

@@ -114,7 +114,7 @@ def test_services_know_what_the_record_says_and_nothing_else(tmp_path: Path) -> 
         external_links={"Code Ocean": ["c1"]},
         data_description={"data_level": "raw", "schema_version": "1.0.0"},
     )
-    known = real.known_from(real.read_folder(write(tmp_path, one=one)))
+    known = real.known_from(real.read_folder(write(tmp_path, one=one)).records)
     assert json.loads(known.objects["a-bucket"]["there"]["metadata.nd.json"]) == one
     assert known.subjects == {"700000": [subject]}
     (asset,) = known.data_assets
@@ -128,7 +128,9 @@ def test_a_subject_of_the_newer_schema_is_answered_in_the_older_shape(tmp_path: 
         "subject_id": "700000",
         "subject_details": {"object_type": "Mouse", "sex": "Male"},
     }
-    known = real.known_from(real.read_folder(write(tmp_path, one=record(object_type="Metadata", subject=subject))))
+    known = real.known_from(
+        real.read_folder(write(tmp_path, one=record(object_type="Metadata", subject=subject))).records
+    )
     assert known.subjects == {"700000": [{"object_type": "Subject", "subject_id": "700000", "sex": "Male"}]}
 
 
@@ -152,7 +154,7 @@ def test_a_subject_of_the_newer_schema_is_answered_in_the_older_shape(tmp_path: 
     ],
 )
 def test_a_location_that_cannot_hold_files_leaves_the_record_without_files(tmp_path: Path, location: object) -> None:
-    known = real.known_from(real.read_folder(write(tmp_path, one=record(location=location))))
+    known = real.known_from(real.read_folder(write(tmp_path, one=record(location=location))).records)
     assert known.objects == {}
     assert known.without_files == ["ecephys_700000_2024-01-02_03-04-05"]
 
@@ -190,7 +192,7 @@ def test_any_json_either_loads_or_is_listed(tmp_path_factory: pytest.TempPathFac
     assert len(loaded) + len(found.unloadable) == len(documents)
     for item in loaded:
         bson.encode(item)
-    known = real.known_from(found)
+    known = real.known_from(found.records)
     json.dumps([known.data_assets, known.subjects])
     assert all(isinstance(asset["id"], str) for asset in known.data_assets)
 
@@ -204,6 +206,6 @@ def test_all_recorded_records_load(tmp_path: Path) -> None:
     found = real.read_folder(folder)
     assert found.unloadable == []
     assert sum(len(records) for records in found.records.values()) == len(list(folder.glob("*.json")))
-    known = real.known_from(found)
+    known = real.known_from(found.records)
     assert known.without_files == []
     assert len(known.data_assets) >= len(found.records[V1_DATABASE])
