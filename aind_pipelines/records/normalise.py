@@ -18,7 +18,7 @@ from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.hashing import hash_text
 from aind_pipelines.records.names import LATEST_YEAR, AssetName, parse_asset_name, parse_session_id
 from aind_pipelines.records.provenance import Process, count_investigators, read_processes, read_source_names
-from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, shown
+from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, decimal_text, shown
 from aind_pipelines.records.subjects import read_subject
 from aind_pipelines.records.times import Moment
 from aind_pipelines.records.vocabulary import data_level, institution_abbreviation, modality_abbreviation
@@ -63,7 +63,7 @@ class NormalisedRecord:
         code_ocean_ids: Code Ocean data asset ids the record names, in its order.
         created: When the record was made, UTC (also where it states no zone).
         modified: When the record was last changed, UTC (also where it states no zone); the later of two spellings.
-        schema_version: The record's own schema version.
+        schema_version: The record's own schema version; a number as its text.
         sex: Subject's sex as recorded.
         date_of_birth: Subject's date of birth.
         genotype: Subject's genotype.
@@ -121,7 +121,8 @@ def record_version(record: object) -> RecordVersion:
 
 
 def _major(version: object) -> int:
-    match = _MAJOR_VERSION.match(version) if isinstance(version, str) else None
+    written = version if isinstance(version, str) else decimal_text(version)
+    match = None if written is None else _MAJOR_VERSION.match(written)
     if match is not None:
         return int(match[1])
     if isinstance(version, int | float) and not isinstance(version, bool):
@@ -203,7 +204,7 @@ def normalise(record: object) -> NormalisedRecord:
         code_ocean_ids=_code_ocean_ids(reader),
         created=_record_time(reader, "created", min),
         modified=_record_time(reader, "last_modified", max),
-        schema_version=reader.text(reader.record.get("schema_version"), "schema_version"),
+        schema_version=reader.version(reader.record.get("schema_version"), "schema_version"),
         sex=subject.sex,
         date_of_birth=subject.date_of_birth,
         genotype=subject.genotype,

@@ -5,14 +5,16 @@ A `Reader` never raises on JSON-like input: what cannot be read is None, and a f
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Mapping
 from datetime import date, timedelta, timezone, tzinfo
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from aind_pipelines.records.canonical import REPLACEMENT, UNSTORABLE_TEXT
+from aind_pipelines.records.canonical import REPLACEMENT, UNSTORABLE_TEXT, plain_number
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.times import Moment, read_date, read_time
 
@@ -43,6 +45,22 @@ def as_text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     return UNSTORABLE_TEXT.sub(REPLACEMENT, value).strip() or None
+
+
+def decimal_text(value: object) -> str | None:
+    """A finite decimal of BSON (or of Python) as the text that it is stored as; None for anything else."""
+    if isinstance(value, Decimal) or type(value).__name__ == "Decimal128":
+        written = str(value)
+        return written if Decimal(written).is_finite() else None
+    return None
+
+
+def _version_text(value: object) -> str | None:
+    """A text, or a finite number as its text: the same of BSON as of the JSON that it is stored as."""
+    if isinstance(value, float) and math.isfinite(value):
+        plain = plain_number(value)
+        return as_text(plain if isinstance(plain, int) else str(plain))
+    return decimal_text(value) or as_text(value)
 
 
 def written_abbreviation(text: str) -> str | None:
@@ -94,6 +112,11 @@ class Reader:
             self.note("field_cut", field, f"The text has {len(found)} characters; the first {longest} are kept.")
             return found[:longest]
         return found
+
+    def version(self, value: object, field: str) -> str | None:
+        """A version: a text, or a finite number as its text, e.g. ``2.0``."""
+        found = _version_text(value)
+        return self.text(value if found is None else found, field)
 
     def label(
         self, value: object, field: str, *, prefer: str = "abbreviation", repr_code: str = "python_repr"

@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import Decimal128, Int64, ObjectId
 from hypothesis import given, settings
 
-from aind_pipelines.records.canonical import UNSTORABLE_TEXT
+from aind_pipelines.records.canonical import UNSTORABLE_TEXT, canonicalise
 from aind_pipelines.records.normalise import NormalisedRecord, normalise, record_version
 from aind_pipelines.records.provenance import Process
 from aind_pipelines_tests.counts import examples
@@ -326,6 +327,48 @@ def test_bson_types_are_read() -> None:
     assert found.findings == ()
 
 
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        ("2.0", "2.0"),
+        (2, "2"),
+        (2.0, "2.0"),
+        (1.1, "1.1"),
+        (-0.0, "0.0"),
+        (1e16, "10000000000000000"),
+        (Int64(2), "2"),
+        (Decimal128("2.0"), "2.0"),
+        (Decimal128("2.10"), "2.10"),
+        (Decimal("2.0"), "2.0"),
+    ],
+)
+def test_a_schema_version_is_kept_as_its_text_however_it_is_stated(stated: object, kept: str) -> None:
+    record = SHAPES["v2"] | {"schema_version": stated}
+    found, stored = normalise(record), normalise(json.loads(canonicalise(record).text))
+    assert found.schema_version == stored.schema_version == kept
+    assert found.record_version == stored.record_version
+    assert _codes(found) == _codes(normalise(SHAPES["v2"] | {"schema_version": kept}))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        True,
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        Decimal128("NaN"),
+        Decimal128("-Infinity"),
+        Decimal("NaN"),
+        [2.0],
+    ],
+)
+def test_a_schema_version_that_is_no_finite_number_is_unreadable(stated: object) -> None:
+    found = normalise(SHAPES["v2"] | {"schema_version": stated})
+    assert found.schema_version is None
+    assert [finding.field for finding in found.findings if finding.code == "field_unreadable"] == ["schema_version"]
+
+
 def test_of_two_spellings_the_earlier_creation_and_the_later_change_hold() -> None:
     record = SHAPES["v1 raw"] | {"_created": "2020-01-01T00:00:00Z", "_last_modified": "2030-01-01T00:00:00Z"}
     found = normalise(record)
@@ -346,6 +389,14 @@ def test_of_two_spellings_the_earlier_creation_and_the_later_change_hold() -> No
         ({"schema_version": "1.1.1", "subject": {"schema_version": "2.1.0"}}, "v1"),
         ({"schema_version": ["2.0"], "data_description": "2.0"}, "v1"),
         ({"schema_version": float("nan")}, "v1"),
+        ({"schema_version": 2.0}, "v2"),
+        ({"schema_version": 1.9}, "v1"),
+        ({"schema_version": Int64(2)}, "v2"),
+        ({"schema_version": Decimal128("2.0")}, "v2"),
+        ({"schema_version": Decimal128("1.9")}, "v1"),
+        ({"schema_version": Decimal128("NaN")}, "v1"),
+        ({"data_description": {"schema_version": 2.1}}, "v2"),
+        ({"data_description": {"schema_version": Decimal128("2.1")}}, "v2"),
         ([], "v1"),
     ],
 )
