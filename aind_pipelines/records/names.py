@@ -20,13 +20,15 @@ LATEST_YEAR = 2029
 
 _Date: TypeAlias = date
 
-_DATE = r"20[12][0-9][-/_](?:0[1-9]|1[0-2])[-/_](?:0[1-9]|[12][0-9]|3[01])"
+_MONTH_AND_DAY = r"[-/_](?:0[1-9]|1[0-2])[-/_](?:0[1-9]|[12][0-9]|3[01])"
+_DATE = rf"20[12][0-9]{_MONTH_AND_DAY}"
 _TIME = r"(?:[01][0-9]|2[0-3])[-:._][0-5][0-9][-:._][0-5][0-9](?:\.[0-9]{1,6})?"
 _WHEN = rf"(?P<date>{_DATE})_(?P<time>{_TIME})"
 # The platform before it is found by walking back from the match: a pattern that began with it would take quadratic
 # time on long texts.
 _SUBJECT_AND_WHEN = re.compile(rf"_(?P<subject>[0-9]{{6,7}})_{_WHEN}")
 _NO_PLATFORM = re.compile(rf"(?P<subject>[0-9]{{6,7}})_{_WHEN}")
+_OF_ANY_YEAR = re.compile(rf"(?:\A|_)(?P<subject>[0-9]{{6,7}})_(?P<year>[0-9]{{4}}){_MONTH_AND_DAY}_{_TIME}")
 _PROCESS = re.compile(rf"_(?P<process>[^\\/]+?)_{_WHEN}(?![0-9])")
 _NOT_PLATFORM = re.compile(r"[\\/_]")
 
@@ -136,6 +138,31 @@ def parse_session_id(text: str, *, latest_year: int | None = None) -> SessionId 
     """
     found = _find_session(text, latest_year)
     return None if found is None else found[0]
+
+
+def why_not_read(text: str, *, bare: bool = False) -> str | None:
+    """Why a text that spells out a session id holds none: its year is outside of those of the grammar.
+
+    Args:
+        text: Any text in which `parse_session_id` finds nothing, with `LATEST_YEAR` as the latest year.
+        bare: Whether a subject, date and time at the beginning, without a platform, are enough.
+
+    Returns:
+        The reason, to end a message with, e.g. ``its year 2031 is past 2029``; None when it is not the year.
+    """
+    for match in _OF_ANY_YEAR.finditer(text):
+        if _platform_before(text, match.start())[1] or (bare and match.start("subject") == 0):
+            year = int(match["year"])
+            if year > LATEST_YEAR:
+                return f"its year {year} is past {LATEST_YEAR}"
+            return f"its year {year} is before {EARLIEST_YEAR}" if year < EARLIEST_YEAR else None
+    return None
+
+
+def without_session(text: str) -> str:
+    """What a message says of a text without a session id: ``holds no session id``, or why it is not read."""
+    why = why_not_read(text)
+    return "holds no session id" if why is None else f"holds no session id that is read: {why}"
 
 
 def parse_asset_name(name: str, *, latest_year: int | None = None) -> AssetName:

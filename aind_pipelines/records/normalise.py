@@ -16,7 +16,14 @@ from typing import Any, Literal
 from aind_pipelines.records.canonical import canonicalise
 from aind_pipelines.records.findings import Finding
 from aind_pipelines.records.hashing import hash_text
-from aind_pipelines.records.names import LATEST_YEAR, AssetName, parse_asset_name, parse_session_id
+from aind_pipelines.records.names import (
+    LATEST_YEAR,
+    AssetName,
+    parse_asset_name,
+    parse_session_id,
+    why_not_read,
+    without_session,
+)
 from aind_pipelines.records.provenance import Process, count_investigators, read_processes, read_source_names
 from aind_pipelines.records.reading import LONGEST_KEY, Reader, as_text, decimal_text, shown
 from aind_pipelines.records.subjects import read_subject
@@ -228,8 +235,17 @@ def _parsed_name(reader: Reader, name: str | None) -> AssetName:
     parsed = parse_asset_name(name or "")
     # One dated in a year to come is told by the sessions, with those dated later this year.
     if name is not None and parsed.session_id is None and parse_session_id(name, latest_year=LATEST_YEAR) is None:
-        reader.note("name_without_session", "name", f"The name {name!r} holds no session id.")
+        reader.note("name_without_session", "name", f"The name {name!r} {without_session(name)}.")
     return parsed
+
+
+def _unsaid(parsed: AssetName, by_neither: str, by_record: str) -> str:
+    """The message that neither the record nor its name says something; or that the name's date kept it unread."""
+    to_come = parse_asset_name(parsed.name, latest_year=LATEST_YEAR).session_time
+    if parsed.session_time is None and to_come is not None:
+        return f"{by_record}, and its name is not read: it is dated {to_come:%Y-%m-%d}, which is yet to come."
+    why = why_not_read(parsed.name, bare=True)
+    return f"{by_neither}." if why is None else f"{by_record}, and its name is not read: {why}."
 
 
 def _data_level(reader: Reader, description: Mapping[Any, Any], parsed: AssetName) -> str | None:
@@ -259,7 +275,8 @@ def _subject_id(reader: Reader, parsed: AssetName) -> str | None:
     if parsed.subject_id is not None:
         named["name"] = parsed.subject_id
     if not named:
-        reader.note("subject_id_missing", "subject.subject_id", "Neither the record nor its name names a subject.")
+        message = _unsaid(parsed, "Neither the record nor its name names a subject", "The record names no subject")
+        reader.note("subject_id_missing", "subject.subject_id", message)
         return None
     subject_id = next(iter(named.values()))
     for field, other in named.items():
@@ -273,7 +290,8 @@ def _platform(reader: Reader, description: Mapping[Any, Any], parsed: AssetName)
     field = "data_description.platform"
     platform = reader.label(description.get("platform"), field) or reader.text(parsed.platform, "name")
     if platform is None:
-        reader.note("platform_missing", field, "Neither the record nor its name names a platform.")
+        message = _unsaid(parsed, "Neither the record nor its name names a platform", "The record names no platform")
+        reader.note("platform_missing", field, message)
     return platform
 
 
@@ -281,7 +299,8 @@ def _acquisition_time(reader: Reader, parsed: AssetName) -> datetime | None:
     started = _started(reader)
     if started is None:
         if parsed.session_time is None:
-            reader.note("acquisition_time_missing", "acquisition", "Neither the record nor its name says when.")
+            message = _unsaid(parsed, "Neither the record nor its name says when", "The record does not say when")
+            reader.note("acquisition_time_missing", "acquisition", message)
             return None
         message = f"The record states no start; the name's {parsed.session_time} is taken for UTC."
         reader.note("acquisition_time_from_name", "name", message)

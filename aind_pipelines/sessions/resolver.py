@@ -22,7 +22,7 @@ from aind_pipelines.clients.rds.errors import translated
 from aind_pipelines.clients.rds.publish import publish
 from aind_pipelines.mirror.indexes import ARCHIVED, CODE_OCEAN
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.records.names import LATEST_YEAR, SessionId, parse_session_id
+from aind_pipelines.records.names import LATEST_YEAR, SessionId, parse_session_id, without_session
 from aind_pipelines.sessions.ids import first_of_month, month_patterns
 from aind_pipelines.sessions.rules import (
     NAME_WITHOUT_SESSION,
@@ -316,7 +316,7 @@ def _names_of_no_month(connection: Connection, buckets: Sequence[str], this_mont
         session = parse_session_id(name, latest_year=LATEST_YEAR)
         if session is None:
             yield Finding(
-                NAME_WITHOUT_SESSION, name, "", f"{name!r} holds no session id, so that it belongs to none; {used}"
+                NAME_WITHOUT_SESSION, name, "", f"{name!r} {without_session(name)}, so that it belongs to none; {used}"
             )
         elif session.month > this_month:
             yield Finding(

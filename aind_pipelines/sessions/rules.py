@@ -17,7 +17,8 @@ from enum import Enum
 
 from aind_pipelines.mirror.indexes import is_raw, is_raw_name
 from aind_pipelines.records.findings import Finding
-from aind_pipelines.records.names import SessionId, parse_asset_name, parse_session_id
+from aind_pipelines.records.names import SessionId, parse_asset_name
+from aind_pipelines.sessions.ids import session_id_in
 
 DEAD_CODE_OCEAN_LINK = "dead_code_ocean_link"
 RAW_DATA_MISSING = "raw_data_missing"
@@ -143,13 +144,10 @@ def resolve(
             can be neither confirmed nor called missing.
 
     Raises:
-        ValueError: `session` is a text that holds no session id.
+        ValueError: `session` is a text that holds no session id; see `session_id_in`.
     """
     if isinstance(session, str):
-        parsed = parse_session_id(session)
-        if parsed is None:
-            raise ValueError(f"{session!r} holds no session id.")
-        session = parsed
+        session = session_id_in(session)
     return _Case(session, records, assets, folders, buckets).solve()
 
 

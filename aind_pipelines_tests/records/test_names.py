@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aind_pipelines.records.names import SessionId, parse_asset_name, parse_session_id
+from aind_pipelines.records.names import (
+    EARLIEST_YEAR,
+    LATEST_YEAR,
+    SessionId,
+    parse_asset_name,
+    parse_session_id,
+    why_not_read,
+    without_session,
+)
 
 FIRST = "ecephys_676909_2023-12-13_13-43-40"
 
@@ -85,6 +93,39 @@ def test_without_a_latest_year_the_current_one_is_the_latest() -> None:
     this_year = datetime.now().astimezone().year
     assert parse_session_id(f"ecephys_676909_{this_year}-01-01_00-00-00") is not None
     assert parse_session_id(f"ecephys_676909_{this_year + 1}-12-31_00-00-00") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("ecephys_676909_2031-01-02_03-04-05", "its year 2031 is past 2029"),
+        ("s3://bucket/ecephys_676909_2030_12_31_23_59_59_sorted_2031-01-01_00-00-00", "its year 2030 is past 2029"),
+        ("ecephys_676909_2015-12-13_13-43-40", "its year 2015 is before 2016"),
+        ("ecephys_676909_1999-12-13_13-43-40", "its year 1999 is before 2016"),
+        ("ecephys_676909_2023-02-30_13-43-40", None),
+        ("ecephys_676909_2031-13-02_03-04-05", None),
+        ("676909_2031-01-02_03-04-05", None),
+        ("/_676909_2031-01-02_03-04-05", None),
+        ("a model of 2031", None),
+        ("", None),
+    ],
+)
+def test_a_year_outside_of_the_grammar_is_told_as_the_reason(text: str, why: str | None) -> None:
+    assert why_not_read(text) == why
+    assert without_session(text) == (
+        "holds no session id" if why is None else f"holds no session id that is read: {why}"
+    )
+
+
+def test_the_reason_is_told_for_a_name_without_platform_where_that_is_enough() -> None:
+    assert why_not_read("676909_2031-01-02_03-04-05", bare=True) == "its year 2031 is past 2029"
+    assert why_not_read("a/676909_2031-01-02_03-04-05", bare=True) is None
+
+
+def test_the_years_that_are_read_are_those_that_are_told() -> None:
+    for year in range(EARLIEST_YEAR - 2, LATEST_YEAR + 3):
+        name = f"ecephys_676909_{year}-01-02_03-04-05"
+        assert (parse_session_id(name, latest_year=LATEST_YEAR) is None) == (why_not_read(name) is not None)
 
 
 @pytest.mark.parametrize(
@@ -181,4 +222,5 @@ def test_long_texts_take_linear_time(text: str) -> None:
     started = clock.process_time()
     parse_asset_name(text)
     parse_asset_name(f"{FIRST}_{text}")
+    why_not_read(text, bare=True)
     assert clock.process_time() - started < 2

@@ -272,6 +272,50 @@ def test_a_name_dated_in_a_year_to_come_is_not_called_one_without_a_session() ->
     assert "name_without_session" in _codes(_changed("v1 raw", "name", f"700001_{year}-01-05_15-30-30"))
 
 
+@pytest.mark.parametrize(
+    ("year", "why"), [(2031, "its year 2031 is past 2029"), (2015, "its year 2015 is before 2016")]
+)
+def test_a_name_of_a_year_that_is_not_read_is_not_said_to_hold_nothing(year: int, why: str) -> None:
+    name = f"ecephys_900022_{year}-01-02_03-04-05"
+    assert _messages({"_id": "a", "name": name}) == {
+        "name_without_session": f"The name '{name}' holds no session id that is read: {why}.",
+        "subject_id_missing": f"The record names no subject, and its name is not read: {why}.",
+        "platform_missing": f"The record names no platform, and its name is not read: {why}.",
+        "acquisition_time_missing": f"The record does not say when, and its name is not read: {why}.",
+    }
+
+
+def test_a_name_without_platform_holds_no_session_id_in_any_year_and_names_a_subject_all_the_same() -> None:
+    found = _messages({"_id": "a", "name": "900022_2031-01-02_03-04-05"})
+    assert found["name_without_session"] == "The name '900022_2031-01-02_03-04-05' holds no session id."
+    assert found["subject_id_missing"].endswith("its name is not read: its year 2031 is past 2029.")
+
+
+def test_what_a_name_of_a_year_to_come_names_is_said_to_wait() -> None:
+    year = datetime.now(UTC).year + 1
+    why = f"its name is not read: it is dated {year}-01-02, which is yet to come."
+    assert _messages({"_id": "a", "name": f"ecephys_900022_{year}-01-02_03-04-05"}) == {
+        "subject_id_missing": f"The record names no subject, and {why}",
+        "platform_missing": f"The record names no platform, and {why}",
+        "acquisition_time_missing": f"The record does not say when, and {why}",
+    }
+
+
+def test_a_name_that_names_nothing_is_said_to_name_nothing() -> None:
+    assert _messages({"_id": "a", "name": "a model"}) == {
+        "name_without_session": "The name 'a model' holds no session id.",
+        "subject_id_missing": "Neither the record nor its name names a subject.",
+        "platform_missing": "Neither the record nor its name names a platform.",
+        "acquisition_time_missing": "Neither the record nor its name says when.",
+    }
+
+
+def _messages(record: dict[str, Any]) -> dict[str, str]:
+    """By code, what is told of a record that holds nothing but its name."""
+    untold = {"location_missing", "data_description_missing", "created_missing", "modified_missing"}
+    return {found.code: found.message for found in normalise(record).findings if found.code not in untold}
+
+
 def test_the_processes_of_every_schema_version_are_read_into_one_shape() -> None:
     sorting, other = "https://github.com/example/sorting", "processing.data_processes"
     older, pipeline = "processing.processing_pipeline.data_processes", "https://github.com/example/pipeline"

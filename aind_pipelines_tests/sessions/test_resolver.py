@@ -308,6 +308,18 @@ def test_a_name_dated_after_this_month_is_yet_to_come_in_whatever_year(
     assert found[-1].message.endswith("is not resolved; used in Code Ocean, DocDB records, s3://ephys.")
 
 
+def test_a_name_of_a_year_that_is_not_read_is_told_with_its_year(engine: Engine) -> None:
+    for year in (2015, 2031):
+        add_record(engine, f"ecephys_676909_{year}-01-05_13-43-40")
+    with engine.connect() as connection:
+        found = list(_names_of_no_month(connection, ["ephys"], DECEMBER))
+    assert {finding.code for finding in found} == {"name_without_session"}
+    assert [finding.message.partition("_13-43-40' ")[2] for finding in found] == [
+        f"holds no session id that is read: its year {why}, so that it belongs to none; used in DocDB records."
+        for why in ("2015 is before 2016", "2031 is past 2029")
+    ]
+
+
 def test_a_session_that_is_yet_to_come_is_a_finding_since_no_month_holds_it(engine: Engine) -> None:
     to_come = f"ecephys_676909_{datetime.now(UTC).year + 1}-01-05_13-43-40"
     two_sessions(engine)

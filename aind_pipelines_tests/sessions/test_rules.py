@@ -84,6 +84,11 @@ def test_what_is_no_session_id_is_refused(text: str) -> None:
         resolve(text, [], [], [], buckets=BUCKETS)
 
 
+def test_a_session_id_that_is_not_read_is_refused_for_its_year() -> None:
+    with pytest.raises(ValueError, match="its year 2031 is past 2029"):
+        resolve("ecephys_676909_2031-12-13_13-43-40", [], [], [], buckets=BUCKETS)
+
+
 # --- raw asset -------------------------------------------------------------------------------------------------------
 
 RAW_ASSETS: list[tuple[str, list[Record], list[CodeOceanAsset], str | None]] = [

@@ -55,6 +55,12 @@ def test_a_session_of_a_year_to_come_is_refused_for_its_date() -> None:
         Session(f"ecephys_676909_{year}-01-05_13-43-40")
 
 
+@pytest.mark.parametrize(("year", "why"), [(2031, "is past 2029"), (2015, "is before 2016")])
+def test_a_session_of_a_year_that_is_not_read_is_refused_for_its_year(year: int, why: str) -> None:
+    with pytest.raises(ValueError, match=f"holds no session id that is read: its year {year} {why};"):
+        Session(f"ecephys_676909_{year}-01-05_13-43-40")
+
+
 def test_sessions_sort_by_id_and_compare_only_with_sessions() -> None:
     early, late = Session("ecephys_676909_2023-12-11_14-24-35"), Session(ID)
     assert sorted([late, early]) == [early, late]
