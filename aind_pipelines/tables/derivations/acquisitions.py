@@ -128,7 +128,7 @@ def _acquisition(section: _Section, reader: Reader) -> Row:
     details = reader.section("subject_details", body) or body
     return {
         "section": name,
-        "schema_version": reader.text(body.get("schema_version"), f"{name}.schema_version"),
+        "schema_version": reader.version(body.get("schema_version"), f"{name}.schema_version"),
         "subject_id": reader.text(body.get("subject_id"), f"{name}.subject_id"),
         "specimen_ids": texts(reader, body.get("specimen_id"), f"{name}.specimen_id"),
         "instrument_id": reader.text(first(body, "instrument_id", "rig_id"), f"{name}.instrument_id"),

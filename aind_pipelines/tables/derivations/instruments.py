@@ -60,7 +60,7 @@ def _instrument(reader: Reader, body: Mapping[Any, Any], section: str) -> Row:
     manufacturer = body.get("manufacturer")
     return {
         "section": section,
-        "schema_version": reader.text(body.get("schema_version"), f"{section}.schema_version"),
+        "schema_version": reader.version(body.get("schema_version"), f"{section}.schema_version"),
         "instrument_id": reader.text(first(body, "instrument_id", "rig_id"), f"{section}.instrument_id"),
         "instrument_type": _label(reader, first(body, "instrument_type", "type"), f"{section}.instrument_type"),
         "manufacturer": None
