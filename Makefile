@@ -45,9 +45,15 @@ check: $(VENV)/.dev-installed  ## format, lint, types, import rules and definiti
 bench: $(VENV)/.dev-installed  ## the numbers of the lab; others: python -m benchmarks NAME
 	@$(RUN) benchmarks lab
 
+# What a home has before its lab.json is written (aind_pipelines/lab/home.py): names, and no content but a log's.
+UNFINISHED := -path ./lock -size 0 -o -path ./supervisor.json -o -path './logs/supervisor.log*' \
+	-o -path './.probe.[0-9]*' -o -path './.lab.json.[0-9]*' -o -path './.supervisor.json.[0-9]*' -o -type d \( \
+	-path ./archives -o -path ./dagster -o -path ./data -o -path './data/*' -o -path ./inbox -o -path ./logs -o -path ./seed \)
+
 clean:  ## stop the lab, remove its home
-	@if [ -d "$(HOME_DIR)" ] && [ ! -e "$(HOME_DIR)/lab.json" ] && [ ! -e "$(HOME_DIR)/lock" ] && [ -n "$$(ls -A "$(HOME_DIR)")" ]; then \
-		echo "error: $(HOME_DIR) holds no lab, so it is not removed" >&2; exit 1; fi
+	@if [ -d "$(HOME_DIR)" ] && ! grep -qs '"registry_secret_key"' "$(HOME_DIR)/lab.json"; then \
+		other=$$(cd "$(HOME_DIR)" && find . ! -path . ! \( $(UNFINISHED) \) | head -n 1) && [ -z "$$other" ] || { \
+		echo "error: $(HOME_DIR) holds no lab, but other things ($${other#./}), so it is not removed" >&2; exit 1; }; fi
 	@if [ -x "$(VENV)/bin/python" ] && [ -d "$(HOME_DIR)" ]; then $(RUN) aind_pipelines.cli lab down --home "$(HOME_DIR)"; fi
 	@rm -rf "$(HOME_DIR)"
 
@@ -61,7 +67,7 @@ python:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "error: no Python 3.11, 3.12 or 3.13 found. Install one (Debian, Ubuntu: apt install python3 python3-venv)," >&2; \
 		echo "       or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; fi
-	@v=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || { \
+	@v=$$("$(PYTHON)" -c '$(SAY_VERSION)') || { \
 		echo "error: $(PYTHON) does not run; see above. Name another one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }; \
 	case "$$v" in 3.11|3.12|3.13) ;; *) \
 		echo "error: $(PYTHON) is Python $$v; 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1;; esac; \
@@ -70,12 +76,18 @@ python:
 		echo "       (Debian, Ubuntu: apt install python$$v-venv; others: the full Python $$v)," >&2; \
 		echo "       or name another Python: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 
-# An environment whose making or filling was cut off, or that was moved (scripts hold its path), is made anew.
+# An environment whose making or filling was cut off, or that was moved (scripts hold its path), is made anew; so is
+# one of another version than that of the Python that was named on the command line.
+SAY_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+VENV_VERSION := $(shell $(VENV)/bin/python -E -c '$(SAY_VERSION)' 2>/dev/null)
+OTHER_VERSION := $(if $(VENV_VERSION),$(if $(filter command%,$(origin PYTHON)),$(filter-out $(VENV_VERSION),$(shell \
+	"$(PYTHON)" -c '$(SAY_VERSION)' 2>/dev/null))))
 VENV_USABLE := $(shell [ ! -e $(VENV)/.installing ] && [ "$$(cat $(VENV)/.made-in 2>/dev/null)" = "$$(pwd -P)" ] \
-	&& $(VENV)/bin/python -E -c '' 2>/dev/null && echo yes)
+	&& [ -n "$(VENV_VERSION)" ] && [ -z "$(OTHER_VERSION)" ] && echo yes)
 
 $(VENV)/.made-in: $(if $(VENV_USABLE),,made-anew) | python
-	@if [ -e $@ ] || ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
+	@if [ -n "$(OTHER_VERSION)" ]; then echo "$(VENV) is of Python $(VENV_VERSION) and is replaced by one of Python $(OTHER_VERSION)"; fi
+	@if [ -n "$(OTHER_VERSION)" ] || [ -e $@ ] || ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
 		echo "creating $(VENV)" && rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "error: the virtual environment could not be created; see above (disk full? no write permission? another make in this folder?)" >&2; exit 1; }; fi
 	@pwd -P >$@

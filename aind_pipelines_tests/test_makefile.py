@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from aind_pipelines.lab.home import LabHome
 
 ROOT = Path(__file__).parents[1]
 TARGET = ".venv/.lab-installed"
@@ -20,8 +23,10 @@ _PYTHON = """#!/bin/sh
 echo "$*" >>"$NOTES"
 env | grep "^PYTHON[A-Z]" >>"$NOTES"
 case "$1 $2" in
+    "-E -c") cat "${0%/*}/version" 2>/dev/null || echo "${VERSION:-3.12}";;
     "-c import sys; print"*) [ -z "$DOES_NOT_RUN" ] || exit 127; echo "${VERSION:-3.12}";;
-    "-m venv") [ -z "$NO_VENV" ] || exit 1; mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+    "-m venv") [ -z "$NO_VENV" ] || exit 1
+        mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "${VERSION:-3.12}" >"$3/bin/version";;
     "-m pip") [ "$3" != install ] || sleep "${INSTALL_SECONDS:-0}"; exit "${PIP_EXIT:-0}";;
 esac
 """
@@ -107,6 +112,16 @@ def test_an_environment_that_somebody_made_is_kept(checkout: Checkout) -> None:
     assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (0, 1)
 
 
+def test_an_environment_of_another_version_gives_way_to_the_python_that_is_named(checkout: Checkout) -> None:
+    assert checkout.make(TARGET, VERSION="3.11")[0] == 0
+    code, output = checkout.make(TARGET, VERSION="3.13")
+    assert code == 0, output
+    assert ".venv is of Python 3.11 and is replaced by one of Python 3.13" in output
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (2, 2)
+    assert checkout.make(TARGET, VERSION="3.13")[0] == 0
+    assert (checkout.asked("-m venv"), checkout.asked("-m pip install")) == (2, 2)
+
+
 def test_a_moved_checkout_gets_an_environment_of_its_own(checkout: Checkout) -> None:
     assert checkout.make(TARGET)[0] == 0
     moved = Checkout(checkout.folder.rename(checkout.folder.with_name("moved to here")))
@@ -150,17 +165,77 @@ def test_what_the_callers_shell_tells_python_reaches_none(checkout: Checkout) ->
     assert [name for name in said if checkout.asked(f"{name}=")] == []
 
 
-def test_clean_removes_a_lab_and_nothing_else(checkout: Checkout) -> None:
-    lab, other = checkout.folder / ".lab", checkout.folder / "a person's own"
-    for folder, name in ((lab, "lab.json"), (other, "thesis.tex")):
-        folder.mkdir()
-        (folder / name).touch()
-    code, output = checkout.make("clean", f"HOME_DIR={other}")
+def filled(folder: Path, names: Sequence[str]) -> Path:
+    """`folder` with empty files, and with folders where a name ends in a slash; a ``lab.json`` is a lab's."""
+    folder.mkdir()
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        else:
+            path.write_text('{"secrets": {"registry_secret_key": "x"}}' if name == "lab.json" else "")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["lab.json", "lock", "notes of a person"],
+        [],
+        ["logs/supervisor.log"],
+        ["lock", "logs/supervisor.log", ".supervisor.json.4711"],
+        ["lock", "logs/supervisor.log", "supervisor.json", ".probe.4711", "data/postgres/", "inbox/", ".lab.json.47"],
+    ],
+    ids=["whole", "empty", "before its lock", "with its lock", "before its lab.json"],
+)
+def test_clean_removes_a_lab_also_one_that_was_half_made(names: list[str], checkout: Checkout) -> None:
+    home = filled(checkout.folder / "a lab", names)
+    code, output = checkout.make("clean", f"HOME_DIR={home}")
+    assert code == 0, output
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["thesis.tex"],
+        ["lock", "thesis.tex"],
+        ["lock", ".git/HEAD"],
+        ["lock", "data/thesis.csv"],
+        ["lock", "logs/mine"],
+    ],
+    ids=str,
+)
+def test_clean_leaves_what_is_no_lab(names: list[str], checkout: Checkout) -> None:
+    own = filled(checkout.folder / "a person's own", names)
+    code, output = checkout.make("clean", f"HOME_DIR={own}")
     assert code == 2
-    assert f"{other} holds no lab" in output
+    assert f"{own} holds no lab" in output
+    assert names[-1].partition("/")[0] in output
+    assert (own / names[-1]).exists()
+
+
+@pytest.mark.parametrize("name", ["lab.json", "lock"])
+def test_clean_leaves_a_folder_where_a_file_has_a_labs_name_and_other_content(name: str, checkout: Checkout) -> None:
+    own = filled(checkout.folder / "own", [])
+    (own / name).write_text('{"experiments": []}')
+    assert checkout.make("clean", f"HOME_DIR={own}")[0] == 2
+    assert (own / name).exists()
+
+
+def test_a_labs_own_lab_json_is_known_by_clean(checkout: Checkout) -> None:
+    home = LabHome(checkout.folder / ".lab")
+    home.initialise()
+    (home.data("postgres") / "PG_VERSION").write_text("18")
+    assert checkout.make("clean")[0] == 0
+    assert not home.root.exists()
+
+
+def test_clean_takes_its_home_from_the_command_line_alone(checkout: Checkout) -> None:
+    lab, other = filled(checkout.folder / ".lab", ["lab.json"]), filled(checkout.folder / "other", ["lab.json"])
     assert checkout.make("clean", HOME_DIR=str(other))[0] == 0
-    assert (other / "thesis.tex").exists()
-    assert not lab.exists()
+    assert (lab.exists(), other.exists()) == (False, True)
     assert checkout.make("clean")[0] == 0
 
 
