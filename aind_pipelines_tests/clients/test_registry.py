@@ -275,6 +275,19 @@ def test_another_web_server_is_not_taken_for_a_registry(answer):
             client.archives()
 
 
+def test_a_registry_that_does_not_know_its_name_is_told_from_a_wrong_address(running):
+    session = http.build_session()
+    session.headers["Host"] = "unknown.example.org"
+    with (
+        RegistryClient(running.url, session=session) as client,
+        pytest.raises(UnexpectedAnswer, match=r"answered 400 .* REGISTRY_ALLOWED_HOSTS .* lists 127\.0\.0\.1\."),
+    ):
+        client.archives()
+    with server(lambda *_: (200, {}, b"<html>")) as (client, _), pytest.raises(UnexpectedAnswer) as caught:
+        client.archives()
+    assert "REGISTRY_ALLOWED_HOSTS" not in str(caught.value)
+
+
 def test_a_broken_line_of_a_bulk_answer_is_an_error():
     line = json.dumps(record("x")).encode()
     with server(lambda *_: (200, {}, line + b"\n" + line[:20])) as (client, _), pytest.raises(UnexpectedAnswer):

@@ -224,9 +224,13 @@ def json_of(response: requests.Response, kind: type | None) -> Any:
     except ValueError:
         body = response
     if body is response or (kind is not None and not isinstance(body, kind)):
+        # Django answers so, in HTML, to a name that it does not know as its own; why, only its log says.
+        unknown_name = body is response and response.status_code == 400
+        host = urlsplit(response.url).hostname
         raise UnexpectedAnswer(
             SERVICE,
             f"{http.place(response.url)} answered {response.status_code} with something that is not a registry's. "
-            "Check the address.",
+            "Check the address"
+            + (f", and that REGISTRY_ALLOWED_HOSTS of the registry's server lists {host}." if unknown_name else "."),
         )
     return body

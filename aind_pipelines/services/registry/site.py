@@ -6,7 +6,7 @@
 ``REGISTRY_SECRET_KEY``
     Django's secret key. Required, except with fast passwords, where each process makes up its own.
 ``REGISTRY_ALLOWED_HOSTS``
-    Host names under which the registry is reached, separated by commas (default: the loopback names).
+    Host names under which the registry is reached, separated by commas. The loopback names are always among them.
 ``REGISTRY_FAST_PASSWORDS``
     ``1`` stores passwords by a hash that costs nothing, and so protects nothing: for the lab and tests only.
 """
@@ -76,8 +76,9 @@ def _secret_key(fast_passwords: bool) -> str:
 
 
 def _hosts() -> list[str]:
+    """The names that are listed, and loopback's: no foreign page has one of those, as DNS rebinding needs."""
     listed = os.environ.get("REGISTRY_ALLOWED_HOSTS", "")
-    return [host.strip() for host in listed.split(",") if host.strip()] or ["127.0.0.1", "localhost", "[::1]"]
+    return [*(host.strip() for host in listed.split(",") if host.strip()), "127.0.0.1", "localhost", "[::1]"]
 
 
 _FAST_PASSWORDS = os.environ.get("REGISTRY_FAST_PASSWORDS") == "1"

@@ -161,3 +161,28 @@ def test_fast_passwords_are_only_used_when_asked_for(tmp_path: Path):
             check=True,
         )
         assert done.stdout.strip() == shown
+
+
+@pytest.mark.parametrize(
+    ("listed", "host", "allowed"),
+    [
+        ("registry.example.org", "registry.example.org", True),
+        ("registry.example.org", "127.0.0.1", True),
+        ("registry.example.org", "localhost", True),
+        ("registry.example.org", "[::1]", True),
+        ("registry.example.org", "rebound.example.net", False),
+        ("", "127.0.0.1", True),
+        ("", "registry.example.org", False),
+    ],
+)
+def test_a_registry_answers_to_the_names_that_are_listed_and_to_loopbacks(tmp_path, listed, host, allowed):
+    script = (
+        "import sys; from django.http.request import validate_host; "
+        "from aind_pipelines.services.registry import site; "
+        "print(validate_host(sys.argv[1], site.ALLOWED_HOSTS))"
+    )
+    environment = registry_environment(tmp_path / "r") | {"REGISTRY_ALLOWED_HOSTS": listed}
+    done = subprocess.run(
+        [command()[0], "-c", script, host], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(allowed)
