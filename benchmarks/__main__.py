@@ -41,7 +41,7 @@ def main() -> int:
     else:
         for row in rows:
             samples = " ".join(f"{sample:g}" for sample in row.samples)
-            verdict = "ok" if row.ok else "NOT REACHED"
+            verdict = "ok" if row.ok else f"NOT REACHED ({row.reason})" if row.reason else "NOT REACHED"
             print(f"{row.name:44} {row.value:10g} {row.unit:6} reach {row.reach:g}: {verdict}   [{samples}]")
     return 0 if all(row.ok for row in rows) else 1
 

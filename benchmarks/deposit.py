@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.processes import CLI, ROOT, child_environment, timed
 from benchmarks.registry import PASSWORD, USER, registry
-from benchmarks.rows import Row, at_least, at_most
+from benchmarks.rows import Row, at_least, at_most, not_measured
 
 PEER = ROOT / ".peers" / "nbank" / "bin" / "nbank"
 ROUNDS = 5
@@ -96,7 +96,7 @@ def _compared(name: str, ours: list[Run], peer: list[Run], reach: float) -> list
     ]
     title = f"{name}, time of nbank over ours"
     if not peer:
-        return [Row(f"{title} (nbank is not installed)", "x", 0, reach, ok=False, samples=()), *rows]
+        return [not_measured(title, "x", reach, "nbank is not installed: make .peers/nbank/.installed"), *rows]
     ratios = [theirs.wall / our.wall for theirs, our in zip(peer, ours, strict=True)]
     memory = at_most(f"{name}, memory", "MB", [run.memory for run in ours], 200)
     return [at_least(title, "x", ratios, reach), memory, *rows]

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.front import Traffic
 from benchmarks.https_front import https_front
-from benchmarks.processes import CLI, MEGABYTE, PEER, child_environment, connect, run_lab, timed
-from benchmarks.rows import Row, at_least, at_most
+from benchmarks.processes import CLI, MEGABYTE, NO_PEER, PEER, child_environment, connect, run_lab, timed
+from benchmarks.rows import Row, at_least, at_most, not_measured
 
 ROUNDS = 5
 _BATCH = 200
@@ -113,7 +113,7 @@ def _measure(home: Path, scratch: Path, records: int) -> list[Row]:
 def _ratio(name: str, peer: list[Run], ours: list[Run], reach: float) -> Row:
     """CPU of the peer over ours, pair by pair; not reached when the peer did not run."""
     if not peer:
-        return Row(f"{name} (the peer is not installed)", "x", 0, reach, ok=False, samples=())
+        return not_measured(name, "x", reach, NO_PEER)
     return at_least(name, "x", [theirs.cpu / our.cpu for theirs, our in zip(peer, ours, strict=True)], reach)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PEER = ROOT / ".peers" / "aind-data-access-api-rds" / "bin" / "python"
+NO_PEER = "the peer is not installed: make .peers/aind-data-access-api-rds/.installed"
 CLI = (sys.executable, "-m", "aind_pipelines.cli")
 MEGABYTE = 1e6
 

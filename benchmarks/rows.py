@@ -19,6 +19,7 @@ class Row:
         reach: The number to reach.
         ok: Whether the median reaches it.
         samples: Every sample, in the order taken.
+        reason: Why it could not be measured; empty when it was.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
     reach: float
     ok: bool
     samples: tuple[float, ...]
+    reason: str = ""
 
 
 def at_most(name: str, unit: str, samples: Sequence[float], reach: float) -> Row:
@@ -37,6 +39,11 @@ def at_most(name: str, unit: str, samples: Sequence[float], reach: float) -> Row
 def at_least(name: str, unit: str, samples: Sequence[float], reach: float) -> Row:
     """A figure that must not be smaller than `reach`."""
     return _row(name, unit, samples, reach, operator.ge)
+
+
+def not_measured(name: str, unit: str, reach: float, reason: str, samples: Sequence[float] = ()) -> Row:
+    """A figure that was not reached, since it could not be measured, or not to the end."""
+    return Row(name, unit, 0, reach, ok=False, samples=tuple(round(s, 3) for s in samples), reason=reason)
 
 
 def _row(name: str, unit: str, samples: Sequence[float], reach: float, compare: object) -> Row:

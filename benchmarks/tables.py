@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import PEER, ROOT, child_environment, connect, run_lab
-from benchmarks.rows import Row, at_least, at_most
+from benchmarks.processes import NO_PEER, PEER, ROOT, child_environment, connect, run_lab
+from benchmarks.rows import Row, at_least, at_most, not_measured
 from benchmarks.tables_frame import COLUMNS
 
 ROUNDS = 5
@@ -104,7 +104,7 @@ def _measure(home: Path, rows: int) -> list[Row]:
 def _ratio(name: str, field: str, peer: list[Run], ours: list[Run], reach: float) -> Row:
     """Median of the peer over median of ours; not reached when the peer did not run."""
     if not peer:
-        return Row(f"{name} (the peer is not installed)", "x", 0, reach, ok=False, samples=())
+        return not_measured(name, "x", reach, NO_PEER)
     pairs = [getattr(theirs, field) / getattr(our, field) for theirs, our in zip(peer, ours, strict=True)]
     return at_least(name, "x", pairs, reach)
 

@@ -14,7 +14,9 @@ from benchmarks.registry import registry
 
 def test_a_peer_that_did_not_run_makes_it_fail() -> None:
     run = Run(1.0, 1.0, 50.0)
-    assert not _compared("name", [run], [], 20)[0].ok
+    missing = _compared("name", [run], [], 20)[0]
+    assert not missing.ok
+    assert "make .peers/nbank/.installed" in missing.reason
     assert _compared("name", [run], [Run(1.0, 20.0, 50.0)], 20)[0].ok
     assert not _compared("name", [run], [Run(1.0, 19.0, 50.0)], 20)[0].ok
     assert not _compared("name", [Run(1.0, 1.0, 201.0)], [run], 1)[1].ok

@@ -10,7 +10,9 @@ from benchmarks.tables_frame import COLUMNS, frame
 
 def test_a_peer_that_did_not_run_makes_it_fail() -> None:
     run = Run(1.0, 1.0, 1.0)
-    assert not _ratio("name", "cpu", [], [run], 50).ok
+    missing = _ratio("name", "cpu", [], [run], 50)
+    assert not missing.ok
+    assert "make .peers/aind-data-access-api-rds/.installed" in missing.reason
     assert _ratio("name", "cpu", [Run(50.0, 1.0, 1.0)], [run], 50).ok
     assert not _ratio("name", "wall", [run], [run], 20).ok
 
