@@ -128,17 +128,18 @@ def _run(home: LabHome, messages: Console) -> list[Stage]:
     from aind_pipelines.lab.flow import StageEvent, open_instance, run_flow, step_names
     from aind_pipelines.settings import load_policy
 
-    def on_wait(text: str) -> None:
+    def on_trouble(text: str) -> None:
         _note(messages, "dagster", text)
 
     stages: list[Stage] = []
-    names = step_names()
     interactive = messages.is_terminal  # asked now: a live display puts itself before stderr
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        open_instance(home, on_wait=on_wait) as instance,
+        # Outside: it takes stderr over too, and the instance has to see whole what Dagster writes there.
         Progress(*columns, console=messages, disable=not interactive, transient=True) as progress,
+        open_instance(home, on_trouble=on_trouble) as instance,
     ):
+        names = step_names()
         task = progress.add_task("flow", total=len(names))
 
         def on_event(event: StageEvent, step: str) -> None:
@@ -192,7 +193,8 @@ def _show(stages: list[Stage], seconds: float) -> None:
     changed = sum(stage.changed for stage in stages)
     if stages and all(stage.ok for stage in stages):
         out.print("Nothing changed since the last run." if changed == 0 else f"{changed:,} changes.", highlight=False)
-    out.print(f"{len(stages)} stages in {seconds:.0f} s.", highlight=False)
+    count = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
+    out.print(f"{count} in {seconds:.0f} s.", highlight=False)
 
 
 def _tell(out: Console, what: str, why: str) -> None:

@@ -7,19 +7,22 @@ as `run_flow`.
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import dagster as dg
-from dagster import DagsterEventType, DagsterInstance
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance
 
 from aind_pipelines.assets.describe import IN_THIS_RUN
 from aind_pipelines.definitions import build_defs
 from aind_pipelines.jobs import FLOW
+from aind_pipelines.lab import control
 from aind_pipelines.lab.home import LabError, LabHome
 from aind_pipelines.partitions import archives, months
 
@@ -32,6 +35,10 @@ _POOL_RECYCLE = 3_600  # s
 _MAX_OVERFLOW = 20
 _TELL_AGAIN_SECONDS = 30
 _DATABASE_ERRORS = frozenset({"DatabaseError", "InterfaceError", "InternalError", "OperationalError"})
+_LOST_EVENT = "Exception while writing logger call to event log"
+_DOWN = {"held": "is held down", "failed": "has failed"}
+"""Health of a service that stays down until somebody starts it, in words."""
+
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -77,17 +84,19 @@ class Stage:
 
 @dataclass
 class _Watch:
-    """Follows a run's events: which steps started and ended, and when."""
+    """Follows a run's events, as they are stored: which steps started and ended, when, and what they did."""
 
     on_event: Callable[[StageEvent, str], None]
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
+    events: list[DagsterEvent] = field(default_factory=list)
     failed: str | None = None
 
     def __call__(self, entry: Any, _cursor: str | None = None) -> None:
         event = entry.dagster_event
         if event is None or event.step_key is None:
             return
+        self.events.append(event)
         kind = event.event_type
         if kind == DagsterEventType.STEP_START:
             self.started[event.step_key] = entry.timestamp
@@ -108,12 +117,15 @@ class _Watch:
 
 
 @contextmanager
-def open_instance(home: LabHome, *, on_wait: Callable[[str], None] = lambda _text: None) -> Iterator[DagsterInstance]:
+def open_instance(
+    home: LabHome, *, on_trouble: Callable[[str], None] = lambda _text: None
+) -> Iterator[DagsterInstance]:
     """The lab's Dagster instance, open until the end of the block.
 
     Args:
         home: The lab.
-        on_wait: Told once in a while that Dagster waits for its storage; otherwise it would write to stderr itself.
+        on_trouble: Told once in a while that Dagster waits for its storage, and once that it could not store an event;
+            otherwise it would write to stderr itself.
 
     Raises:
         LabError: Its storage in the lab's Postgres cannot be used.
@@ -121,9 +133,13 @@ def open_instance(home: LabHome, *, on_wait: Callable[[str], None] = lambda _tex
     from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.exc import SQLAlchemyError
 
+    storage = f"Dagster's storage in Postgres at {_address(home)}"
+    if down := _kept_down(home):  # at once, and not after the retries
+        raise LabError(f"{storage} cannot be used: {down}")
     try:
         with (
-            _retries_told(f"waiting for Dagster's storage in Postgres at {_address(home)}", on_wait),
+            _retries_told(f"waiting for {storage}", on_trouble),
+            _lost_events_told(f"{storage} did not take an event. {_where_postgres_tells(home)}.", on_trouble),
             DagsterInstance.from_config(str(home.dagster_home)) as instance,
         ):
             # Otherwise each of the thousand events of a run is stored over a connection of its own.
@@ -157,16 +173,61 @@ def _retries_told(text: str, on_wait: Callable[[str], None]) -> Iterator[None]:
         root.removeFilter(keep)
 
 
+class _WithoutLostEvents:
+    """A stream that passes on everything but what Dagster writes of an event that a database did not take.
+
+    That is the whole statement with its parameters, each time; it is written while the error is handled.
+    """
+
+    def __init__(self, stream: TextIO, on_lost: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_lost = on_lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        error = sys.exception()
+        if error is None or not text.startswith(_LOST_EVENT) or _failure_of_postgres(error) is None:
+            return self._stream.write(text)
+        self._on_lost()
+        return len(text)
+
+
+@contextmanager
+def _lost_events_told(text: str, on_lost: Callable[[str], None]) -> Iterator[None]:
+    """Say in our words, and once, that Dagster could not store an event; it writes that to stderr itself."""
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            on_lost(text)
+
+    with redirect_stderr(cast("TextIO", _WithoutLostEvents(sys.stderr, tell))):
+        yield
+
+
 def _address(home: LabHome) -> str:
     server = home.dagster_postgres()
     return f"{server.host}:{server.port}"
 
 
 def _storage_failed(home: LabHome, error: BaseException) -> str:
+    down = _kept_down(home)
     return (
         f"Dagster's storage in Postgres at {_address(home)} cannot be used: {_first_line(error)}. "
-        f"{_where_postgres_tells(home)}; is the disk full, or Postgres held down?"
+        f"{_where_postgres_tells(home)}" + (f". {down}" if down else "; is the disk full, or was Postgres stopped?")
     )
+
+
+def _kept_down(home: LabHome) -> str:
+    """That the lab's Postgres stays down, and the command that starts it; empty where it does not, or nobody knows."""
+    health = next((one.health for one in control.status(home).services if one.name == "postgres"), "")
+    if health not in _DOWN:
+        return ""
+    return f"postgres {_DOWN[health]}. Start it: aind-pipelines lab up postgres --home {shlex.quote(str(home.root))}"
 
 
 def _where_postgres_tells(home: LabHome) -> str:
@@ -250,42 +311,50 @@ def _run_job(
             instance=instance, run_id=run_id, run_config=_QUIET, raise_on_error=False, **selection
         )
     except Exception as error:  # noqa: BLE001 - the boundary of the flow: Dagster's own storage may be what failed
-        yield _broken_off(home, job, watch, error)
+        yield from _broken_off(home, job, watch, error)
         return
     if _interrupted(result):
         raise KeyboardInterrupt
-    stages = [stage for step in watch.started for stage in _stages(home, job, step, result, watch)]
+    stages = [stage for step in watch.started for stage in _stages(home, job, step, result.all_events, watch)]
     yield from stages
     if not result.success and all(stage.ok for stage in stages):
         where = watch.running or job.name
         yield Stage(where, watch.seconds(where), error=f"run {run_id} failed; see its log in the UI")
 
 
-def _broken_off(home: LabHome, job: dg.JobDefinition, watch: _Watch, error: Exception) -> Stage:
-    """What is known of a run that Dagster itself gave up."""
+def _broken_off(home: LabHome, job: dg.JobDefinition, watch: _Watch, error: Exception) -> Iterator[Stage]:
+    """What is known of a run that Dagster itself gave up: what had ended before, then where it broke off."""
+    where = watch.running or watch.failed
+    for step in watch.ended:
+        if step != where:
+            yield from _stages(home, job, step, watch.events, watch)
     lost = _failure_of_postgres(error)
     reason = f"the run could not go on: {_first_line(error)}." if lost is None else _storage_failed(home, lost)
-    if (where := watch.running or watch.failed) is not None:
-        return Stage(where, watch.seconds(where), error=reason)
+    if where is not None:
+        yield Stage(where, watch.seconds(where), error=reason)
+        return
     # What it was at could not be stored, and so was not told.
     begun = f"Stages that had started: {', '.join(watch.started)}" if watch.started else "No stage had started"
-    return Stage(job.name, 0.0, error=f"{reason} {begun}.")
+    yield Stage(job.name, 0.0, error=f"{reason} {begun}.")
 
 
 def _stages(
-    home: LabHome, job: dg.JobDefinition, step: str, result: dg.ExecuteInProcessResult, watch: _Watch
+    home: LabHome, job: dg.JobDefinition, step: str, events: Sequence[DagsterEvent], watch: _Watch
 ) -> Iterator[Stage]:
     """What a step did, for each asset it makes; nothing for an asset check, whose verdict is told with its asset."""
     failures = [
-        event
-        for event in result.all_events
-        if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
+        event for event in events if event.is_step_failure and event.step_key == step and not _is_failed_check(event)
     ]
     error = _failure(home, failures[0]) if failures else ""
     made: dict[dg.AssetKey, list[dg.AssetMaterialization]] = {}
-    for event in result.get_asset_materialization_events():
-        if event.step_key == step:
+    for event in events:
+        if event.step_key == step and event.is_step_materialization:
             made.setdefault(event.materialization.asset_key, []).append(event.materialization)
+    evaluations = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
     if failures and not made:
         yield Stage(step, watch.seconds(step), error=error)
     graph = job.asset_layer.asset_graph
@@ -300,7 +369,7 @@ def _stages(
                 and check.severity == dg.AssetCheckSeverity.ERROR,
                 description=check.description or "",
             )
-            for check in result.get_asset_check_evaluations()
+            for check in evaluations
             if check.asset_key == key
         )
         yield Stage(
@@ -350,6 +419,8 @@ def _failure(home: LabHome, event: Any) -> str:
     if lost or chain[-1].cls_name in _DATABASE_ERRORS:
         server = home.postgres()
         message += f" The lab's Postgres is at {server.host}:{server.port}. {_where_postgres_tells(home)}."
+        if down := _kept_down(home):
+            message += f" {down}"
     return message
 
 

@@ -28,6 +28,12 @@ def test_a_failure_is_shown_as_it_was_said(capsys: pytest.CaptureFixture[str]) -
     assert f"stage s3_index: blocking check agree failed: {SAID}\n" in shown
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "1 stage in 2 s."), (2, "2 stages in 2 s.")])
+def test_one_stage_is_not_called_stages(count: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _show([Stage(name="s3_index", seconds=1.0)] * count, 2.0)
+    assert f"\n{words}\n" in capsys.readouterr().out
+
+
 def test_progress_names_a_path_as_it_is() -> None:
     console = Console(file=io.StringIO(), width=40)
     _note(console, "lab", SAID)

@@ -96,7 +96,8 @@ def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> t
             interrupt()
             break
     output, errors = process.communicate(timeout=180)
-    assert "WARNING:" not in errors, errors  # not of a library's
+    for written_by_a_library in ("WARNING:", "Exception while", "INSERT INTO"):
+        assert written_by_a_library not in errors, errors
     return process.returncode, output
 
 
@@ -124,7 +125,13 @@ def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab
         assert "Postgres" in verdict, output
         assert re.search(r"127\.0\.0\.1:\d+", verdict), output
         assert "postgres.log" in verdict, output
+        assert "lab up postgres --home" in verdict, output
         assert "Traceback" not in output
+        assert re.search(r"^\S session_assets .* ok ", output, re.MULTILINE), output  # it had ended before
+        refused = lab.command("demo", "--home", str(lab.home))
+        assert refused.returncode == 1
+        assert "postgres is held down. Start it: aind-pipelines lab up postgres --home" in refused.stderr
+        assert "retries" not in refused.stderr
     finally:
         assert lab.command("lab", "up", "postgres", "--home", str(lab.home)).returncode == 0
     _until_healthy(lab)
