@@ -164,7 +164,7 @@ def test_a_specimen_of_another_subject_is_told(place: str, value: object, told: 
 def test_a_sections_version_that_is_a_number_is_its_text(section: str, name: str) -> None:
     rows, findings = derived_with_findings({section: {"schema_version": 2.0}}, name)
     assert [row["schema_version"] for row in rows] == ["2.0"]
-    assert findings == []
+    assert not findings
 
 
 _LOCAL, _UTC = "2025-04-13T15:30:30-07:00", "2025-04-13T22:30:30Z"
