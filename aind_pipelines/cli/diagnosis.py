@@ -363,7 +363,7 @@ def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
     try:
         return Connection(name, "good", probe())
     except SettingsError as error:
-        detail, step = str(error), "complete the settings named"
+        detail, step = str(error), "complete or correct the settings named"
     except ServiceError as error:
         detail = str(error)
         outage = "; if that is right, try again later or ask who runs it"

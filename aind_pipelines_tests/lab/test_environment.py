@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from psycopg.pq import Conninfo
 
 from aind_pipelines.lab import environment
 from aind_pipelines.lab.home import LabHome
@@ -19,6 +20,11 @@ HOSTILE = {
     "PGSERVICE": "production",
     "PGHOSTADDR": "203.0.113.1",
     "PGOPTIONS": "-c search_path=nowhere",
+    "PGDATESTYLE": "German, DMY",
+    "PGTZ": "Nowhere/Nothing",
+    "PGCLIENTENCODING": "SQL_ASCII",
+    "PGGEQO": "perhaps",
+    "PGCONNECT_TIMEOUT": "soon",
     "DAGSTER_HOME": "/nowhere",
     "DAGSTER_POSTGRES_PASSWORD": "theirs",
     "AWS_PROFILE": "production",
@@ -135,6 +141,13 @@ def test_a_shell_that_evaluates_the_exports_has_the_labs_values_and_keeps_its_ho
     expected = home.environment() | {"HOME": "/home/person"}
     assert {name: seen.get(name) for name in expected} == expected
     assert not {name for name in HOSTILE if name.startswith(("AWS_", "PG"))} & set(seen)
+
+
+def test_of_what_libpq_reads_only_the_programs_name_stays_the_callers(home: LabHome) -> None:
+    settled = {word.partition("=")[0] for word in environment.exports(home, {}).split()}
+    read = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
+    assert {"PGHOST", "PGCLIENTENCODING"} <= read
+    assert read - settled == {"PGAPPNAME"}
 
 
 def test_a_name_that_the_lab_has_no_value_for_is_unset_and_no_other_is(home: LabHome) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, create_engine, event
 
 from aind_pipelines.settings import Settings, SettingsError, setting_names
 
@@ -23,6 +23,9 @@ DRIVER = "postgresql+psycopg"
 DEFAULT_PORT = 5432
 CONNECT_SECONDS = 10
 
+_SESSION = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
+"""How a server has to write times for the driver to read them, and for them to read the same everywhere."""
+
 
 def make_engine(
     url: URL,
@@ -36,7 +39,8 @@ def make_engine(
 ) -> Engine:
     """A pooled engine; it connects when it is first used.
 
-    Sessions speak UTC, so that times read the same everywhere. Statement parameters stay out of error messages.
+    Sessions speak UTF-8, UTC and ISO dates, whatever the server's, the role's or the shell's own (``PGTZ``,
+    ``PGDATESTYLE``, ``PGCLIENTENCODING``). Statement parameters stay out of error messages.
 
     Args:
         url: With the driver named, see `DRIVER`.
@@ -47,11 +51,12 @@ def make_engine(
         pool_size: Connections kept; as many more may be opened for a while.
         bastion: SSH bastion that the connections go through; disposing of the engine closes the tunnel.
     """
-    session_options = ["-c timezone=UTC"]
+    session_options = [f"-c {name}={value}" for name, value in _SESSION.items()]
     if statement_timeout is not None:
         session_options.append(f"-c statement_timeout={round(statement_timeout * 1000)}")
     connect_args: dict[str, object] = {
         "application_name": application_name,
+        "client_encoding": "UTF8",
         "connect_timeout": CONNECT_SECONDS,
         "options": " ".join(session_options),
         "sslmode": sslmode,
@@ -67,11 +72,25 @@ def make_engine(
         pool_recycle=1800,
         hide_parameters=True,
     )
+    event.listen(engine, "connect", _settle)
     if bastion is not None:
         from aind_pipelines.clients.rds.bastion import send_through
 
         send_through(engine, bastion.tunnel(url.host or "localhost", url.port or DEFAULT_PORT))
     return engine
+
+
+def _settle(connection: Any, _record: object) -> None:
+    """Take back what libpq has set from ``PGTZ`` and ``PGDATESTYLE``, which win over the options of a connection.
+
+    A server tells these values as the connection begins: only where one differs is there something to ask of it.
+    """
+    told = {name: connection.pgconn.parameter_status(name.encode()) for name in _SESSION}
+    wrong = [name for name, value in told.items() if value and value.split(b",")[0] != _SESSION[name].encode()]
+    if wrong:
+        connection.autocommit = True  # a setting made in a transaction goes with its rollback
+        connection.execute("; ".join(f"SET {name} TO '{_SESSION[name]}'" for name in wrong))
+        connection.autocommit = False
 
 
 def engine_from_settings(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, ServiceUnavailable
+from aind_pipelines.settings import SettingsError
 
 SERVICE = "RDS"
 
@@ -41,6 +42,7 @@ def translated(doing: str) -> Iterator[None]:
         ServiceUnavailable: The server cannot be reached, goes down or lacks a resource, or the connection was lost.
         AccessRefused: Wrong login, or a missing right.
         SchemaMismatch: A table, schema or column does not exist.
+        SettingsError: The server does not know what libpq told it from the environment, e.g. of ``PGTZ``.
         RdsError: Anything else the server refused.
     """
     import psycopg
@@ -76,6 +78,10 @@ _STATE_OF = {
 """States by the words of a refused connection, with which psycopg gives none."""
 
 
+_SHELLS_OWN = {"TimeZone": "PGTZ", "DateStyle": "PGDATESTYLE", "geqo": "PGGEQO"}
+"""What libpq sends with every connection from the environment, and nothing else can set or keep back."""
+
+
 def _state(error: Exception, reason: str) -> str:
     """The SQLSTATE of an error; empty where there was no answer."""
     if state := getattr(error, "sqlstate", None):
@@ -83,12 +89,22 @@ def _state(error: Exception, reason: str) -> str:
     return next((state for words, state in _STATE_OF.items() if re.search(words, reason)), "")
 
 
-def _ours(doing: str, error: Exception) -> ServiceError:
+def _refused_name(error: Exception, reason: str) -> str | None:
+    """The name in the environment for whose value a connection was refused."""
+    if getattr(error, "sqlstate", None):  # a statement said it
+        return None
+    found = re.search(r'parameter "(\w+)"', reason)
+    return _SHELLS_OWN.get(found[1]) if found else None
+
+
+def _ours(doing: str, error: Exception) -> ServiceError | SettingsError:
     from psycopg import OperationalError, errors
 
     reason = " ".join(str(error).split())
     state = _state(error, reason)
     said = f"{doing}: {reason.removesuffix('.')}."
+    if (name := _refused_name(error, reason)) is not None:
+        return SettingsError(f"{SERVICE}: {said} That is {name} in the environment: correct or unset it.")
     if state.startswith("28"):
         return AccessRefused(SERVICE, f"{doing}: {reason}. Check RDS_USER and RDS_PASSWORD.")
     if state == errors.InsufficientPrivilege.sqlstate:

@@ -1,12 +1,15 @@
 """The engine: what it needs, what it tells the server, and what it keeps to itself."""
 
 from collections.abc import Iterator
-from typing import LiteralString
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from psycopg.sql import SQL
-from sqlalchemy import text
+from psycopg.abc import Query
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import event, text
 
 from aind_pipelines.clients.errors import AccessRefused, ServiceError, ServiceUnavailable
 from aind_pipelines.clients.rds import engine_from_settings, make_engine
@@ -30,6 +33,94 @@ def test_an_engine_from_settings_says_who_it_is_and_speaks_utc(postgres: Postgre
     with engine.connect() as connection:
         assert connection.execute(text("SHOW application_name")).scalar_one() == "ingest"
         assert connection.execute(text("SHOW timezone")).scalar_one() == "UTC"
+    engine.dispose()
+
+
+_VALUES = (
+    "SELECT timestamptz '2024-03-05 12:00:00+01', date '2024-03-05', interval '1 day 2 hours', 'ä'::text, "
+    "current_setting('TimeZone')"
+)
+_READ = (datetime(2024, 3, 5, 11, tzinfo=UTC), date(2024, 3, 5), timedelta(days=1, hours=2), "ä", "UTC")
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        {"PGDATESTYLE": "German, DMY"},
+        {"PGDATESTYLE": "SQL", "PGTZ": "America/Los_Angeles"},
+        {"PGCLIENTENCODING": "SQL_ASCII"},
+        {"PGCLIENTENCODING": "LATIN1", "PGDATESTYLE": "Postgres, DMY", "PGTZ": "Europe/Vienna", "PGGEQO": "off"},
+    ],
+)
+def test_what_the_shell_says_about_dates_and_encodings_does_not_change_what_is_read(
+    postgres: PostgresServer, database: str, shell: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    engine = make_engine(postgres.url(database))
+    with engine.connect() as connection:
+        assert tuple(connection.execute(text(_VALUES)).one()) == _READ
+        connection.rollback()
+        assert tuple(connection.execute(text(_VALUES)).one()) == _READ
+        assert connection.connection.driver_connection.autocommit is False  # type: ignore[union-attr]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "of_the_database",
+    ["DateStyle TO 'German, DMY'", "IntervalStyle TO 'sql_standard'", "client_encoding TO 'LATIN1'"],
+)
+def test_what_the_database_says_about_dates_and_encodings_does_not_either(
+    postgres: PostgresServer, database: str, of_the_database: LiteralString
+) -> None:
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(SQL("ALTER DATABASE {} SET ").format(Identifier(database)) + SQL(of_the_database))
+    engine = make_engine(postgres.url(database))
+    with engine.connect() as connection:
+        assert tuple(connection.execute(text(_VALUES)).one()) == _READ
+    engine.dispose()
+
+
+def test_a_connection_is_asked_for_nothing_where_the_server_has_told_what_is_relied_on(
+    postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Noting(psycopg.Connection[TupleRow]):
+        def execute(self, query: Query, *arguments: Any, **options: Any) -> psycopg.Cursor[TupleRow]:
+            asked.append(str(query))
+            return super().execute(query, *arguments, **options)
+
+    def connected() -> list[str]:
+        engine = make_engine(postgres.url(database))
+        event.listen(engine, "do_connect", lambda _dialect, _record, _, given: Noting.connect(**given))
+        asked.clear()
+        engine.connect().close()
+        engine.dispose()
+        return asked
+
+    assert connected() == []
+    monkeypatch.setenv("PGTZ", "Europe/Vienna")
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    assert connected() == ["SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO'"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("PGTZ", "Nowhere"), ("PGDATESTYLE", "Klingon"), ("PGGEQO", "perhaps")])
+def test_a_value_of_the_shell_that_the_server_does_not_know_is_named(
+    postgres: PostgresServer, database: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(postgres.url(database))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"That is {name} in the environment") as raised, translated("connecting"):
+        engine.connect()
+    monkeypatch.undo()  # the database's own fixture connects too
+    assert "RDS_" not in str(raised.value)
+
+
+def test_the_same_said_of_a_statement_is_not_blamed_on_the_shell(postgres: PostgresServer, database: str) -> None:
+    engine = make_engine(postgres.url(database))
+    with engine.connect() as connection, pytest.raises(RdsError, match="TimeZone"), translated("setting"):
+        connection.execute(text("SET timezone TO 'Nowhere'"))
     engine.dispose()
 
 
