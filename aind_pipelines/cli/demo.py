@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aind_pipelines.cli.lab_options import home_option, open_home, service_uri_options
+from aind_pipelines.cli.lab_options import home_option, open_home, records_option, service_uri_options
 from aind_pipelines.cli.seeding import fill_if_empty, require_loaded, require_records
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WIDTH_ELSEWHERE = 100
 
 @click.command()
 @home_option
-@click.option("--records", type=click.Path(path_type=Path), help="folder of real DocDB records (*.json) to load")
+@records_option
 @click.option("--sessions", type=click.IntRange(min=1), help="sessions to generate in an empty home (default: 100)")
 @click.option("--seed", "seed_number", type=int, default=0, show_default=True, help="seed number of the generator")
 @click.option("--ui", is_flag=True, help="stay and serve the Dagster UI on the lab afterwards")
@@ -60,7 +60,6 @@ def demo(
 
     from aind_pipelines.lab import control
 
-    records = records.resolve() if records is not None else None
     if records is not None:
         require_records(records)
     if ui:

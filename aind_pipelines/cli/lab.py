@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from aind_pipelines.cli.lab_options import home_option, service_uri_options
+from aind_pipelines.cli.lab_options import home_option, records_option, service_uri_options
 from aind_pipelines.cli.seeding import fill, require_loaded, require_records
 from aind_pipelines.lab import control, environment
 from aind_pipelines.lab.home import SERVICES, LabError, LabHome
@@ -28,11 +28,7 @@ def _seed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--seed", default=0, show_default=True, help="number from which everything is generated"),
         click.option("--sessions", type=click.IntRange(min=1), help="generate an institute with this many sessions"),
-        click.option(
-            "--records",
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
-            help="load real metadata records: a folder of *.json, one DocDB record each",
-        ),
+        records_option,
     ):
         command = option(command)
     return command
@@ -93,7 +89,7 @@ def up(
         _stay(lab_home, docdb_uri, postgres_url)
         return
     if records is not None:
-        require_records(records.resolve())
+        require_records(records)
     started = control.ensure_up(lab_home, docdb_uri=docdb_uri, postgres_url=postgres_url, on_progress=_say)
     _say(f"The lab is {'up' if started else 'already up'} in {lab_home.root}")
     _tell_what_is_wrong(lab_home)
@@ -202,6 +198,8 @@ def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> N
     if sessions is None and records is None:
         raise click.UsageError("Say what to load: --sessions N, --records DIR, or both.")
     lab_home = LabHome(home)
+    if records is not None:
+        require_records(records)
     if not (seen := control.status(lab_home)).up:
         raise LabError(
             seen.reason
@@ -211,7 +209,6 @@ def seed(home: Path, sessions: int | None, seed: int, records: Path | None) -> N
 
 
 def _seed(home: LabHome, sessions: int | None, number: int, records: Path | None) -> None:
-    records = records.resolve() if records is not None else None
     environment.enter(home)
     os.chdir(home.root)
     require_loaded(fill(home, sessions=sessions, number=number, records=records))

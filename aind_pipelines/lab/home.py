@@ -18,6 +18,7 @@ import shutil
 import socket
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,11 @@ class HomeError(LabError):
 
 class HomeInUse(HomeError):
     """Another supervisor holds the home's lock."""
+
+
+def _has_control_character(text: str) -> bool:
+    """Whether a line that shows `text` may be more than one line, or show something else."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def _split(url: str, option: str) -> SplitResult:
@@ -197,6 +203,8 @@ class DocDB:
             HomeError: The URI is of another form; ``mongodb+srv`` cannot be tunnelled, so it is refused.
         """
         option = OPTIONS["docdb"]
+        if _has_control_character(uri):
+            raise HomeError(f"{option} holds a control character. In a user's name or password, a newline is %0A.")
         scheme, _, rest = uri.partition("://")
         if scheme != "mongodb" or not rest:
             raise HomeError(
@@ -270,6 +278,10 @@ def _registry_url(port: int) -> str:
     return f"http://{HOST}:{port}/neurobank/"
 
 
+def _anothers(root: Path, owner: int) -> HomeError:
+    return HomeError(f"{root} belongs to another user (id {owner}). Run as that user, or choose another --home.")
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file atomically; only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -293,6 +305,9 @@ class LabHome:
 
     Args:
         root: The folder, e.g. ``.lab``; made absolute.
+
+    Raises:
+        HomeError: Its path leads nowhere, or holds a control character: messages and `environment.exports` show it.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -300,6 +315,8 @@ class LabHome:
             self.root = Path(root).expanduser().resolve()
         except RuntimeError as error:  # a link that leads to itself, or ~ of a user who is not there
             raise HomeError(f"{root} cannot be used: {error}. Choose another --home.") from None
+        if _has_control_character(str(self.root)):
+            raise HomeError(f"{str(self.root)!r} has a control character in its path. Choose another --home.")
         self._content: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -544,9 +561,7 @@ class LabHome:
             )
         with self.explained():
             if (owner := self.root.stat().st_uid) != os.geteuid():
-                raise HomeError(
-                    f"{self.root} belongs to another user (id {owner}). Run as that user, or choose another --home."
-                )
+                raise _anothers(self.root, owner)
             if self.root.stat().st_mode & 0o066:
                 self.root.chmod(0o700)
             probe = self.root / f".probe.{os.getpid()}"
@@ -575,6 +590,8 @@ class LabHome:
 
     def explanation(self, error: OSError) -> HomeError:
         """What the system's refusal of a step in the home means for a person."""
+        if error.errno in {errno.EACCES, errno.EPERM} and (owner := self._another_owner()) is not None:
+            return _anothers(self.root, owner)
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             return HomeError(f"{self.root} is not writable ({error.strerror}). Choose a --home that you may write to.")
         if error.errno == errno.EDQUOT:
@@ -586,6 +603,14 @@ class LabHome:
         if error.errno in {errno.ENOTDIR, errno.EEXIST}:
             return HomeError(f"{error.filename or self.root} is not a folder. Choose another --home.")
         return HomeError(f"{self.root} cannot be used: {error}. Choose another --home.")
+
+    def _another_owner(self) -> int | None:
+        """The id of the user whose folder this is; None where it is ours, or that cannot be told."""
+        try:
+            owner = self.root.stat().st_uid
+        except OSError:
+            return None
+        return owner if owner != os.geteuid() else None
 
     def lock(self, wait: float = 0.0) -> int:
         """Take the home for one supervisor.

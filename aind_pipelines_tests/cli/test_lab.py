@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,7 @@ def test_each_command_explains_itself_with_its_home(command: str, capsys: pytest
         ("up", "--sessions", "-1"),
         ("up", "--sessions", "0"),
         ("seed", "--sessions", "0"),
+        ("seed", "--records", ""),
         ("seed",),
     ],
 )
@@ -69,6 +74,66 @@ def test_a_home_that_is_a_file_is_named_and_fails(tmp_path: Path, capsys: pytest
     assert code == 1
     assert "not a folder" in error
     assert len(error.splitlines()) == 1
+
+
+_COMMANDS = (["status"], ["env"], ["down"], ["up"], ["seed", "--sessions", "1"])
+
+
+def test_a_home_that_may_not_be_read_is_refused_by_every_command_in_our_words() -> None:
+    program = (
+        "import encodings.ascii, json, os, sys\n"
+        "from aind_pipelines.cli import main\n"
+        "import aind_pipelines.cli.lab, aind_pipelines.settings\n"
+        "if os.geteuid() == 0:\n"  # root may read every folder
+        "    os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "for command in json.loads(sys.argv[2]):\n"
+        "    try:\n"
+        "        main(['lab', *command, '--home', sys.argv[1]])\n"
+        "    except SystemExit as ended:\n"
+        "        print(ended.code)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may not be passed by others
+        Path(folder).chmod(0o755)
+        closed = Path(folder, "closed").resolve()
+        closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0o000)
+        done = subprocess.run(
+            [sys.executable, "-c", program, closed, json.dumps(_COMMANDS)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        closed.chmod(0o700)
+    assert done.stdout.split() == ["1"] * len(_COMMANDS), done.stderr
+    reason = "belongs to another user (id 0)" if os.geteuid() == 0 else "is not writable (Permission denied)"
+    assert [line.partition(". ")[0] for line in done.stderr.splitlines()] == [
+        f"error: lab: {closed} {reason}" for _ in _COMMANDS
+    ]
+
+
+@pytest.mark.parametrize("command", [["lab", "seed"], ["lab", "up"], ["demo"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing", "No such file or directory"),
+        ("file", "Not a directory"),
+        ("loop", "symbolic links"),
+        ("empty", "holds no *.json"),
+    ],
+)
+def test_a_folder_of_records_that_cannot_be_used_is_named_in_the_same_words_by_every_command(
+    command: list[str], name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--records", str(tmp_path / name), "--home", str(tmp_path / "lab")])
+    error = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert str(tmp_path / name) in error
+    assert said in error
+    assert "DocDB record" in error
+    assert not (tmp_path / "lab").exists()
 
 
 @pytest.mark.parametrize(

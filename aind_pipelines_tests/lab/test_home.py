@@ -148,6 +148,19 @@ def test_a_link_that_leads_to_itself_is_no_home(tmp_path: Path) -> None:
         LabHome(tmp_path / "link").check()
 
 
+def test_what_could_begin_a_line_of_its_own_in_the_exports_is_refused(tmp_path: Path) -> None:
+    for hostile in ("a\ntouch x", "a\rtouch x", "a\x1b[2K", "a\x85touch x"):
+        with pytest.raises(HomeError, match=r"control character .*--home"):
+            LabHome(tmp_path / hostile)
+        with pytest.raises(HomeError, match="--docdb-uri holds a control character"):
+            LabHome(tmp_path / "lab").initialise(docdb_uri=f"mongodb://user:{hostile}@db.example/")
+    (tmp_path / "a\nb").mkdir()
+    (tmp_path / "link").symlink_to("a\nb")
+    with pytest.raises(HomeError, match="control character"):
+        LabHome(tmp_path / "link")
+    assert {path.name for path in tmp_path.iterdir()} == {"a\nb", "link"}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_home_of_another_user_is_refused_even_to_root(home: LabHome) -> None:
     os.chown(home.root, 65534, 65534)
