@@ -47,6 +47,7 @@ EXTERNAL_PATIENCE = 5.0
 """Seconds in which a server that is somebody else's must take a connection."""
 _STOP_GRACE = 3.0
 _PROBE_EVERY = 0.05
+_PORT_PATIENCE = 0.5
 _TICK = 1.0
 _LOCK_WAIT = 6.0
 _log = logging.getLogger(__name__)
@@ -374,7 +375,7 @@ class Supervisor:
         log = self.home.log(spec.name)
         while True:
             if child.ended.is_set():
-                raise StepFailed(f"{child.ending} before it was ready{_quoted(tail(log, start=log_start))}")
+                raise StepFailed(await self._why_ended(service, child, " before it was ready", log_start))
             try:
                 await spec.probe()
             except NotReady as error:
@@ -398,7 +399,23 @@ class Supervisor:
             await asyncio.Event().wait()
         else:
             await service.child.ended.wait()
-            raise StepFailed(f"{service.child.ending}{_quoted(tail(self.home.log(service.spec.name)))}")
+            raise StepFailed(await self._why_ended(service, service.child))
+
+    async def _why_ended(self, service: _Service, child: _Child, when: str = "", log_start: int = 0) -> str:
+        """What a program that has ended died of: the loss of its port, or what its log ends with.
+
+        Its own advice, for those who run it alone, is to choose another port, which nobody can do in a lab that is up.
+        """
+        spec, root = service.spec, self.home.root
+        await self._end_child(spec.name)
+        if service.was_ready and spec.port is not None and await _stays_taken(spec.port):
+            return (
+                f"{child.ending}{when}; port {spec.port} is taken by another program. When that has ended: "
+                f"aind-pipelines lab up {spec.name} --home {root}. "
+                f"Or move {spec.name} to another port: aind-pipelines lab down --home {root}, "
+                f"then aind-pipelines lab up --home {root}."
+            )
+        return f"{child.ending}{when}{_quoted(tail(self.home.log(spec.name), start=log_start))}"
 
     async def _retire(self, service: _Service, health: Health) -> None:
         """Stop a service and stop caring for it."""
@@ -585,6 +602,16 @@ class Supervisor:
             "since": service.since.isoformat(timespec="seconds"),
             "reason": reason,
         }
+
+
+async def _stays_taken(port: int) -> bool:
+    """Whether another program has a port; what is left of a service that was ended by force gives it free at once."""
+    deadline = time.monotonic() + _PORT_PATIENCE
+    while not port_is_free(port):
+        if time.monotonic() > deadline:
+            return True
+        await asyncio.sleep(_PROBE_EVERY)
+    return False
 
 
 def _step_of(service: str) -> str:

@@ -318,6 +318,35 @@ def test_a_port_lost_during_the_start_moves_too(tiny: TinyLab, tmp_path: Path) -
             os.kill(int((tmp_path / "thief").read_text()), signal.SIGKILL)
 
 
+def test_a_port_lost_while_the_lab_is_up_is_told_with_what_its_user_can_do(tiny: TinyLab) -> None:
+    advice = (
+        "port {port} is taken by another program. When that has ended: aind-pipelines lab up docdb --home {home}. "
+        "Or move docdb to another port: aind-pipelines lab down --home {home}, "
+        "then aind-pipelines lab up --home {home}."
+    )
+    tiny.define({"name": "docdb"})
+    tiny.up()
+    port = tiny.home.ports["docdb"]
+    said = advice.format(port=port, home=tiny.home.root)
+    owner, children = processes_of(tiny)
+    os.kill(owner.pid, signal.SIGSTOP)  # so that the port can be taken before the restart
+    for child in children:
+        os.kill(child.pid, signal.SIGKILL)
+    assert wait_for_the_end(children) == []
+    with socket.create_server(("127.0.0.1", port)):
+        os.kill(owner.pid, signal.SIGCONT)
+        deadline = time.monotonic() + 20
+        while not (reason := control.status(tiny.home).services[0].reason).endswith(said):
+            assert time.monotonic() < deadline, reason
+            time.sleep(0.1)
+        control.hold(tiny.home, "docdb")
+        with pytest.raises(LabError, match="before it was ready; port") as refusal:
+            control.release(tiny.home, "docdb")
+        assert refusal.value.message.endswith(said)
+    control.release(tiny.home, "docdb")
+    assert control.status(tiny.home).healthy
+
+
 def test_an_interrupted_start_leaves_nothing(tiny: TinyLab) -> None:
     tiny.define({"name": "docdb", "arguments": ["--delay", "30"], "deadline": 60})
 
