@@ -11,13 +11,23 @@ import gc
 import importlib
 import os
 import sys
+from types import TracebackType
 from typing import Any, NoReturn
 
-try:
-    import click
-except KeyboardInterrupt:  # it takes long enough for that
-    sys.stderr.write("interrupted\n")
-    raise SystemExit(130) from None
+
+def _without_stack(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an exception that nothing has caught; a Ctrl-C, after which Python ends as killed by it, in one word."""
+    # Before Python 3.12, what interrupts the making of a class is the cause of a RuntimeError.
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Before anything that takes long enough to be interrupted is imported; `main` catches only what comes after.
+sys.excepthook = _without_stack
+
+import click  # noqa: E402
 
 _COMMANDS = {
     "archive": "aind_pipelines.cli.archive:archive",
