@@ -41,6 +41,9 @@ POLICY_FILE = "aind-pipelines.toml"
 _TEXT = "utf-8-sig"
 """UTF-8, with or without the mark that some editors put at the beginning."""
 
+PROJECT_DOTENV = ".env of the project root"
+"""The one ``.env`` that Dagster's commands read too."""
+
 NO_DOTENV = "AIND_PIPELINES_NO_DOTENV"
 """When this variable is set, no ``.env`` and no netrc is read: the lab sets it, so that nothing of the caller's
 reaches it."""
@@ -151,6 +154,10 @@ class Settings(BaseModel):
     aws_secret_access_key: SecretStr | None = _setting(
         "AWS_SECRET_ACCESS_KEY", description="AWS secret key (boto3 reads it)"
     )
+    aws_session_token: SecretStr | None = _setting(
+        "AWS_SESSION_TOKEN",
+        description="AWS session token of temporary keys, which goes with keys of the same place (boto3 reads it)",
+    )
     aws_param_store_name: str | None = _setting(
         "AWS_PARAM_STORE_NAME", description="parameter that holds settings as one JSON object"
     )
@@ -177,6 +184,9 @@ BASTION = ("doc_db_ssh_host", "doc_db_ssh_username", "doc_db_ssh_password")
 RDS = ("rds_host", "rds_user", "rds_password", "rds_database")
 """The settings without which the direct connection, the bastion and RDS cannot be used."""
 
+AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
+"""The key pair to which a session token belongs."""
+
 
 def means_direct_connection(settings: Settings) -> tuple[str, ...]:
     """The settings that say that DocDB is meant to be reached directly.
@@ -200,7 +210,7 @@ def dotenv_files() -> list[tuple[str, Path]]:
     """The ``.env`` files that are read, first wins, each with the name it is reported under."""
     if not reads_files_of_the_caller():
         return []
-    candidates = [(".env of the project root", project_root() / ".env")]
+    candidates = [(PROJECT_DOTENV, project_root() / ".env")]
     with contextlib.suppress(RuntimeError):  # no HOME and no passwd entry: there is no such file then
         candidates.append((".env of the home directory", Path.home() / ".env"))
     return [(label, path) for label, path in candidates if path.is_file()]
@@ -237,6 +247,16 @@ class ReadSettings(LoadedSettings):
     unread: tuple[SettingsError, ...]
 
 
+def project_dotenv() -> dict[str, str]:
+    """What ``.env`` of the project root sets; nothing where there is none.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    found = dict(dotenv_files()).get(PROJECT_DOTENV)
+    return {} if found is None else {name: value for name, value in _dotenv(found).items() if value is not None}
+
+
 def _dotenv(path: Path) -> dict[str, str | None]:
     from dotenv import dotenv_values
 
@@ -261,7 +281,7 @@ def _parameter_store(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
             region_name=known.get("aws_region"),
             aws_access_key_id=known.get("aws_access_key_id"),
             aws_secret_access_key=known.get("aws_secret_access_key"),
-            aws_session_token=os.environ.get("AWS_SESSION_TOKEN") if known.get("aws_access_key_id") else None,
+            aws_session_token=known.get("aws_session_token"),
         )
         client = session.client("ssm", endpoint_url=known.get("aws_endpoint_url"), config=patience)
         body = json.loads(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
@@ -273,6 +293,13 @@ def _parameter_store(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise SettingsError(f"The AWS parameter {name!r} must hold one JSON object, not {type(body).__name__}.")
     return body
+
+
+_SESSION = "aws_session_token"
+
+
+def _without_keys(origin: str) -> str:
+    return f"default; {origin} is left out, since the key pair in force is not from there"
 
 
 def _named_values(source: Mapping[str, Any], field: str) -> tuple[str, Any] | None:
@@ -299,6 +326,9 @@ def read_settings(**arguments: Any) -> ReadSettings:
     """
     values: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
     origins: dict[str, str] = dict.fromkeys(values, "argument")
+    if _SESSION in values and not values.keys() >= set(AWS_KEYS):
+        del values[_SESSION]
+        origins[_SESSION] = _without_keys("argument")
     problems: dict[str, str] = {}
     unread: list[SettingsError] = []
     sources: list[tuple[str, Mapping[str, Any]]] = [("environment", os.environ)]
@@ -309,10 +339,16 @@ def read_settings(**arguments: Any) -> ReadSettings:
             unread.append(error)
 
     def look_in(label: str, source: Mapping[str, Any]) -> None:
+        taken = set[str]()
         for field in Settings.model_fields:
-            if field not in values and (found := _named_values(source, field)):
-                origins[field] = f"{label} ({found[0]})"
-                values[field] = found[1]
+            if field in values or not (found := _named_values(source, field)):
+                continue
+            origin = f"{label} ({found[0]})"
+            if field == _SESSION and not taken.issuperset(AWS_KEYS):  # AWS refuses it beside any other pair
+                origins.setdefault(field, _without_keys(origin))
+                continue
+            taken.add(field)
+            origins[field], values[field] = origin, found[1]
 
     for label, source in sources:
         look_in(label, source)

@@ -73,6 +73,66 @@ def test_an_aws_parameter_is_read_with_what_a_dotenv_file_says_of_aws(moto_url: 
     assert loaded.origins["rds_host"] == "AWS parameter /lab/settings (RDS_HOST)"
 
 
+PAIR = "AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\n"
+TOKEN = "AWS_SESSION_TOKEN=canary\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "project", "home", "origin"),
+    [
+        ("", PAIR + TOKEN, "", ".env of the project root (AWS_SESSION_TOKEN)"),
+        (PAIR + TOKEN, "AWS_SESSION_TOKEN=other\n", "", "environment (AWS_SESSION_TOKEN)"),
+        (TOKEN, PAIR, PAIR + "AWS_SESSION_TOKEN=other\n", None),
+        (PAIR, TOKEN, "", None),
+        (PAIR, PAIR + TOKEN, "", None),
+        ("AWS_ACCESS_KEY_ID=a\n", "AWS_SECRET_ACCESS_KEY=b\n" + TOKEN, "", None),
+        (TOKEN, PAIR + "AWS_SESSION_TOKEN=canary\n", "", ".env of the project root (AWS_SESSION_TOKEN)"),
+    ],
+)
+def test_a_session_token_is_taken_from_where_the_key_pair_is(
+    monkeypatch: pytest.MonkeyPatch, environment: str, project: str, home: str, origin: str | None
+) -> None:
+    for line in environment.splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    Path(".env").write_text(project)
+    (Path.home() / ".env").write_text(home)
+    loaded = load_settings_with_origins()
+    token = loaded.values.aws_session_token
+    if origin is None:
+        assert token is None
+        assert "is left out, since the key pair in force is not from there" in loaded.origins["aws_session_token"]
+    else:
+        assert token is not None
+        assert (token.get_secret_value(), loaded.origins["aws_session_token"]) == ("canary", origin)
+
+
+def test_a_session_token_as_argument_needs_the_key_pair_beside_it() -> None:
+    Path(".env").write_text(PAIR)
+    assert load_settings(aws_session_token="canary").aws_session_token is None
+    given = load_settings(aws_access_key_id="c", aws_secret_access_key="d", aws_session_token="canary")
+    assert given.aws_session_token is not None
+
+
+def test_an_aws_parameter_is_asked_for_with_the_session_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, object] = {}
+
+    class Session(boto3.Session):
+        def __init__(self, **given: object) -> None:
+            made.update(given)
+            raise ValueError("enough")
+
+    monkeypatch.setattr(boto3, "Session", Session)
+    Path(".env").write_text(PAIR + TOKEN + "AWS_PARAM_STORE_NAME=/x\n")
+    with pytest.raises(SettingsError, match="enough"):
+        load_settings()
+    assert made["aws_session_token"] == "canary"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "e")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "f")
+    with pytest.raises(SettingsError, match="enough"):
+        load_settings()
+    assert (made["aws_access_key_id"], made["aws_session_token"]) == ("e", None)
+
+
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RDS_HOST", "")
     assert load_settings().rds_host is None

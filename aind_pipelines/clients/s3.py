@@ -98,11 +98,12 @@ def client(settings: Settings, *, timeout: tuple[float, float] | None = None, at
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "auto" if _is_amazon(endpoint) else "path"},
     )
-    access_key, secret_key = _keys_of(settings)
+    access_key, secret_key, token = _keys_of(settings)
     try:
         session = boto3.Session(
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
+            aws_session_token=token,
             region_name=settings.aws_region,
             profile_name=settings.aws_profile,
         )
@@ -113,20 +114,24 @@ def client(settings: Settings, *, timeout: tuple[float, float] | None = None, at
         ) from None
 
 
-def _keys_of(settings: Settings) -> tuple[str, str] | tuple[None, None]:
-    """Keys that boto3's own chain would not find: those of a ``.env`` file or an argument.
+def _keys_of(settings: Settings) -> tuple[str, str, str | None] | tuple[None, None, None]:
+    """Keys that boto3's own chain would not find, with their session token: those of a ``.env`` file or an argument.
 
-    Keys of the environment are left to it, since a session token belongs to them.
+    Keys of the environment are left to it, with the token that belongs to them.
     """
     from botocore.credentials import EnvProvider
 
     access_key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if access_key is None or secret is None:
-        return None, None
+        return None, None, None
     environment = EnvProvider()
     if environment.environ.get("AWS_ACCESS_KEY_ID") == access_key:
-        return None, None
-    return access_key, secret.get_secret_value()
+        return None, None, None
+    return access_key, secret.get_secret_value(), _token_of(settings)
+
+
+def _token_of(settings: Settings) -> str | None:
+    return None if settings.aws_session_token is None else settings.aws_session_token.get_secret_value()
 
 
 def _is_amazon(endpoint: str | None) -> bool:
@@ -280,7 +285,7 @@ def path(uri: str) -> UPath:
 
 
 def _s3fs_options() -> dict[str, Any]:
-    """Options for s3fs: the endpoint, and the keys if they are not those that it finds in the environment itself.
+    """Options for s3fs: the endpoint, and the keys with their token unless it finds them in the environment itself.
 
     The endpoint is named although the environment may hold it, since s3fs keeps one file system per set of options.
     """
@@ -292,4 +297,6 @@ def _s3fs_options() -> dict[str, Any]:
     in_environment = loaded.origins["aws_access_key_id"].startswith("environment")
     if settings.aws_access_key_id and settings.aws_secret_access_key and not in_environment:
         options |= {"key": settings.aws_access_key_id, "secret": settings.aws_secret_access_key.get_secret_value()}
+        if (token := _token_of(settings)) is not None:
+            options["token"] = token
     return options

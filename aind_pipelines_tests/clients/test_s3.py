@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from aind_pipelines.clients.s3 import (
     parse_uri,
     prefix_exists,
 )
-from aind_pipelines.settings import Settings
+from aind_pipelines.settings import Settings, load_settings
 from aind_pipelines_tests.moto import fill, free_port
 
 if TYPE_CHECKING:
@@ -135,6 +136,24 @@ def test_a_session_token_of_the_environment_stays_with_its_keys(monkeypatch: pyt
     other = client(Settings(aws_access_key_id="mine", aws_secret_access_key="other", aws_region="us-west-2"))
     assert other._request_signer._credentials.access_key == "mine"
     assert other._request_signer._credentials.token is None
+
+
+def test_a_session_token_of_a_dotenv_file_goes_with_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("AIND_PIPELINES_NO_DOTENV")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        "AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\nAWS_SESSION_TOKEN=token\nAWS_REGION=us-west-2\n"
+    )
+    made = client(load_settings())._request_signer._credentials
+    assert (made.access_key, made.secret_key, made.token) == ("key", "secret", "token")
+    assert module.path("s3://bucket/x").storage_options["token"] == "token"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "pair")
+    made = client(load_settings())._request_signer._credentials
+    assert (made.access_key, made.secret_key, made.token) == ("other", "pair", None)
+    assert "token" not in module.path("s3://bucket/x").storage_options
 
 
 @pytest.mark.parametrize(
