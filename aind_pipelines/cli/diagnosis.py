@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from threading import enumerate as enumerate_threads
@@ -16,9 +17,11 @@ from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
 
+from aind_pipelines.cli import doctor_dagster
 from aind_pipelines.clients.errors import ServiceError
 from aind_pipelines.settings import (
     ADDRESSES,
+    AWS_KEYS,
     BASTION,
     DOC_DB_DIRECT,
     RDS,
@@ -31,6 +34,7 @@ from aind_pipelines.settings import (
     load_policy,
     means_direct_connection,
     policy_path,
+    project_dotenv,
     read_settings,
     secret_values,
     setting_names,
@@ -53,7 +57,7 @@ _PROBE = "probe"
 """Name of the threads that look."""
 
 _MASK = "********"
-_AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
+_S3 = (*AWS_KEYS, "aws_profile", "aws_endpoint_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class _Service:
         also: Further settings that lead there.
         names: The settings as a next step names them.
         probe: Asks it; gives what it says.
+        always: Whether it is asked although none of its own settings is set; it may raise `_NotConfigured` then.
     """
 
     name: str
@@ -104,6 +109,11 @@ class _Service:
     also: tuple[str, ...]
     names: str
     probe: Callable[[], str]
+    always: bool = False
+
+
+class _NotConfigured(Exception):
+    """Nothing says that the system is meant to be used; the message says what holds then."""
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -155,7 +165,11 @@ def _spellings(secret: str) -> set[str]:
 
 def _mask(read: ReadSettings) -> Callable[[str], str]:
     """A function that takes secrets and logins out of a message."""
-    hidden = {text for secret in _secrets(read) for text in _spellings(secret) if text}
+    return _hide(_secrets(read))
+
+
+def _hide(secrets: Iterable[str]) -> Callable[[str], str]:
+    hidden = {text for secret in secrets for text in _spellings(secret) if text}
     known = re.compile("|".join(map(re.escape, sorted(hidden, key=len, reverse=True))) or r"(?!)", re.IGNORECASE)
     return lambda text: _LOGIN_IN_URL.sub(f"://{_MASK}@", known.sub(_MASK, text))
 
@@ -204,9 +218,7 @@ def connections(read: ReadSettings | None = None, within: float = DEADLINE) -> l
     read = read or read_settings()
     mask = _mask(read)
     state, policy = _policy(read.values)
-    looks = [
-        _Look(service.name, service.names, partial(_look, service, read)) for service in _services(read.values, policy)
-    ]
+    looks = [_Look(service.name, service.names, partial(_look, service, read)) for service in _services(read, policy)]
     looks += [
         _folder(f"archive {name}", f"archives.{name}", partial(_archive, rule.path))
         for name, rule in policy.archives.items()
@@ -230,6 +242,8 @@ def _folder(name: str, table: str, probe: Callable[[], str]) -> _Look:
 
 def _in_time(looks: list[_Look], seconds: float) -> Iterator[Connection]:
     """Look everywhere at once, because each that cannot be reached is tried for a while; in the order of `looks`."""
+    # It mutes a warning about itself while it is imported, which in a thread another library's import may undo.
+    import_module("requests")
     begun = [_begin(look.call) for look in looks]
     ended, _ = wait(begun, seconds)
     for look, outcome in zip(looks, begun, strict=True):
@@ -261,10 +275,11 @@ def still_looking() -> bool:
     return any(thread.name == _PROBE for thread in enumerate_threads())
 
 
-def _services(settings: Settings, policy: Policy) -> list[_Service]:
+def _services(read: ReadSettings, policy: Policy) -> list[_Service]:
+    settings = read.values
     # Where the direct connection is used the version may stay set, and does not mean the gateway.
     version = ("doc_db_api_version",) if settings.doc_db_host is None else ()
-    keys = _AWS_KEYS if any(getattr(settings, field) is not None for field in _AWS_KEYS) else ()
+    keys = AWS_KEYS if any(getattr(settings, field) is not None for field in AWS_KEYS) else ()
     endpoint = "" if settings.aws_endpoint_url is None else "AWS_ENDPOINT_URL, "
     return [
         _Service(
@@ -309,11 +324,12 @@ def _services(settings: Settings, policy: Policy) -> list[_Service]:
         ),
         _Service(
             "S3",
-            own=(*_AWS_KEYS, "aws_profile", "aws_endpoint_url"),
+            own=_S3,
             needed=keys,
-            also=("aws_region",),
+            also=("aws_region", "aws_session_token"),
             names=f"{endpoint}AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION",
             probe=lambda: _s3(settings, policy),
+            always=True,
         ),
         _Service(
             "neurobank registry",
@@ -322,6 +338,15 @@ def _services(settings: Settings, policy: Policy) -> list[_Service]:
             also=(),
             names="NBANK_REGISTRY",
             probe=lambda: _registry(settings),
+        ),
+        _Service(
+            "Dagster instance",
+            own=("dagster_home",),
+            needed=(),
+            also=(),
+            names="DAGSTER_HOME",
+            probe=lambda: _dagster(settings.dagster_home, read.origins["dagster_home"]),
+            always=True,
         ),
     ]
 
@@ -352,6 +377,8 @@ def _look(service: _Service, read: ReadSettings) -> Connection:
         return Connection(
             service.name, "bad", f"its settings may be where nothing can be read: {said}", "correct that"
         )
+    if not given and service.always:
+        return _try(service.name, service.probe, service.names)
     if not given:
         return Connection(service.name, "not configured", "", f"set {service.names}")
     detail = f"{_names(given)} set, but not {missing}"
@@ -362,6 +389,11 @@ def _try(name: str, probe: Callable[[], str], names: str) -> Connection:
     """Probe one system; `names` are the settings that lead there."""
     try:
         return Connection(name, "good", probe())
+    except _NotConfigured as said:
+        return Connection(name, "not configured", str(said), f"set {names}")
+    except doctor_dagster.InstanceUnusable as error:
+        hide = _hide(secret for secret in error.secrets if len(secret) >= _SHORTEST_SECRET)
+        return Connection(name, "bad", hide(error.cause), error.next_step)
     except SettingsError as error:
         detail, step = str(error), "complete or correct the settings named"
     except ServiceError as error:
@@ -471,6 +503,8 @@ def _code_ocean(settings: Settings) -> str:
 def _s3(settings: Settings, policy: Policy) -> str:
     from aind_pipelines.clients import s3
 
+    if all(getattr(settings, field) is None for field in _S3) and not _boto3_finds_credentials():
+        raise _NotConfigured("boto3 finds no credentials either")
     client = s3.client(settings, timeout=_PATIENCE, attempts=_RETRIES + 1)
     bad: dict[str, ServiceError] = {}
     for bucket in policy.s3.buckets:
@@ -486,6 +520,20 @@ def _s3(settings: Settings, policy: Policy) -> str:
     return f"{len(policy.s3.buckets)} buckets"
 
 
+def _boto3_finds_credentials() -> bool:
+    """Whether its own chain finds any: in shared files, of a container, a web identity or the instance's role.
+
+    It asks the instance's metadata service last, once, and waits a second for a connection.
+    """
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        return Session().get_credentials() is not None
+    except BotoCoreError as error:
+        raise ServiceError("S3", f"the AWS credentials that boto3 finds cannot be used: {error}") from None
+
+
 def _registry(settings: Settings) -> str:
     from aind_pipelines.clients.registry import RegistryClient
     from aind_pipelines.clients.registry.login import login_for
@@ -495,6 +543,14 @@ def _registry(settings: Settings) -> str:
     with RegistryClient(settings.nbank_registry, login, session=_session()) as client:
         info = client.info()
     return f"{info.name} {info.version}, API {info.api_version}"
+
+
+def _dagster(home: Path | None, origin: str) -> str:
+    if home is None:
+        raise _NotConfigured(
+            "`dagster dev` keeps its runs in a temporary folder until it ends, and dagster-daemon does not start"
+        )
+    return doctor_dagster.look(home, origin, project_dotenv(), _PATIENCE[0])
 
 
 def _archive(path: Path) -> str:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aind_pipelines.cli import diagnosis
+from aind_pipelines.cli import diagnosis, doctor_dagster
 from aind_pipelines.cli.diagnosis import Connection, Setting, connections, settings_table
 from aind_pipelines.clients import http
 from aind_pipelines.settings import Settings, SettingsError, load_settings, read_settings, setting_names
@@ -35,6 +35,7 @@ def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name not in KEPT and not name.startswith("PYTEST"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AIND_PIPELINES_NO_DOTENV", "1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setitem(http.build_session.__kwdefaults__, "backoff", 0)
@@ -59,6 +60,7 @@ SERVICES = [
     "Code Ocean",
     "S3",
     "neurobank registry",
+    "Dagster instance",
 ]
 
 
@@ -229,11 +231,17 @@ def test_no_password_in_an_address_ever_shows(password: str, scheme: str) -> Non
     assert [text for text in texts if any(part in text for part in parts)] == []
 
 
+def bare() -> dict[str, str]:
+    passed = {
+        name: os.environ[name] for name in ("PATH", "HOME", "AIND_PIPELINES_NO_DOTENV", "AWS_EC2_METADATA_DISABLED")
+    }
+    return passed | {"PYTHONPATH": str(ROOT)}
+
+
 def test_the_command_shows_everything_and_exits_1() -> None:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AIND_PIPELINES_NO_DOTENV": "1"}
     result = subprocess.run(
         [sys.executable, "-m", "aind_pipelines.cli", "doctor"],
-        env={**environment, "DOC_DB_PORT": "abc", "RDS_HOST": "x"},
+        env={**bare(), "DOC_DB_PORT": "abc", "RDS_HOST": "x"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -287,7 +295,8 @@ def test_what_does_not_answer_is_bad_in_time_and_what_answers_is_shown(
     assert list(found) == SERVICES
     assert found["policy file"].state == "not configured"
     assert found["neurobank registry"].state == "good"
-    del found["policy file"], found["neurobank registry"]
+    assert found["Dagster instance"].state == "not configured"
+    del found["policy file"], found["neurobank registry"], found["Dagster instance"]
     assert {row.detail for row in found.values()} == {"no answer within 3 s"}
     assert {name: row.next_step.split()[1].rstrip(",") for name, row in found.items()} == {
         "DocDB REST gateway": "DOC_DB_API_HOST",
@@ -300,10 +309,9 @@ def test_what_does_not_answer_is_bad_in_time_and_what_answers_is_shown(
 
 
 def doctor(**environment: str) -> subprocess.Popen[str]:
-    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AIND_PIPELINES_NO_DOTENV": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "aind_pipelines.cli", "doctor"],
-        env={**kept, **environment},
+        env={**bare(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -366,6 +374,83 @@ def test_buckets_that_do_not_exist_are_all_named(
         monkeypatch.setenv(name, value)
     row = rows()["S3"]
     assert "no-such-a, no-such-b; of the first: bucket 'no-such-a' does not exist" in row.detail
+
+
+def shared_credentials(home: Path, text: str) -> None:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "credentials").write_text(text)
+
+
+def test_credentials_that_boto3_finds_itself_are_tried(
+    moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_credentials(tmp_path, "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    (tmp_path / ".aws" / "config").write_text(f"[default]\nregion = us-west-2\nendpoint_url = {moto_url}\n")
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[s3]\nbuckets = ["no-such-a"]\n')
+    monkeypatch.setenv("AIND_PIPELINES_CONFIG", str(policy))
+    row = rows()["S3"]
+    assert row.state == "bad"
+    assert "bucket 'no-such-a' does not exist" in row.detail
+
+
+def test_half_a_key_pair_that_boto3_finds_is_bad(tmp_path: Path) -> None:
+    shared_credentials(tmp_path, "[default]\naws_access_key_id = a\n")
+    row = rows()["S3"]
+    assert row.state == "bad"
+    assert "missing: aws_secret_access_key" in row.detail
+
+
+def test_the_role_of_an_instance_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = {"AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c", "Expiration": "2999-01-01T00:00:00Z"}
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setattr("aind_pipelines.clients.s3.client", lambda *_, **__: None)
+    monkeypatch.setattr("aind_pipelines.clients.s3.iter_listing_pages", lambda *_, **__: iter([]))
+    with canned_server() as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)
+        server.queue = [
+            (200, {}, b"token"),
+            (200, {}, b"role"),
+            (200, {}, json.dumps({"Code": "Success", **login}).encode()),
+        ]
+        assert rows()["S3"].state == "good"
+        server.queue = [(404, {}, b""), (404, {}, b"")]
+        assert rows()["S3"].state == "not configured"
+
+
+def test_a_session_token_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "canary-secret")
+    shown = table()["AWS_SESSION_TOKEN"]
+    assert (shown.value, shown.origin) == ("********", "environment (AWS_SESSION_TOKEN)")
+
+
+@pytest.mark.parametrize("home", ["relative/dir", "/nonexistent/x", "~nobody-of-this-name/x"])
+def test_a_dagster_home_that_dagster_refuses_is_bad(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", home)
+    row = rows()["Dagster instance"]
+    assert row.state == "bad"
+    assert home in row.detail
+    assert "DAGSTER_HOME" in row.next_step
+
+
+def test_without_dagster_home_dagster_is_not_imported() -> None:
+    process = doctor(PYTHONPROFILEIMPORTTIME="1")
+    out, imported = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.search(r"Dagster instance\W+not configured\W+`dagster dev` keeps.*set DAGSTER_HOME", out)
+    assert "botocore" in imported
+    assert "| dagster" not in re.sub(" +", " ", imported)
+
+
+def test_the_password_of_dagsters_storage_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: object) -> str:
+        raise doctor_dagster.InstanceUnusable("no login with hunter2 pw, hunter2%20pw", "ask", ("hunter2 pw",))
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setattr(doctor_dagster, "look", look)
+    row = rows()["Dagster instance"]
+    assert (row.state, row.detail, row.next_step) == ("bad", "no login with ********, ********", "ask")
 
 
 def test_a_policy_file_below_a_home_that_there_is_not_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

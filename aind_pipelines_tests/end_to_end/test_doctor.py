@@ -18,7 +18,9 @@ def test_everything_is_good_on_the_lab_and_no_secret_is_shown(lab: Lab) -> None:
     assert result.returncode == 0, result.stdout
     document = json.loads(result.stdout)
     assert {row["state"] for row in document["connections"]} == {"good"}
-    assert len(document["connections"]) >= 9
+    assert len(document["connections"]) >= 10
+    said = {row["name"]: row["detail"] for row in document["connections"]}
+    assert said["Dagster instance"].startswith("Postgres at ")
     for name in ("RDS_PASSWORD", "DOC_DB_PASSWORD", "CODE_OCEAN_API_TOKEN", "NBANK_PASSWORD", "AWS_SECRET_ACCESS_KEY"):
         assert lab.environment[name] not in result.stdout
 
