@@ -17,7 +17,7 @@ import bson
 from bson import Int64, ObjectId, Regex
 from bson.raw_bson import RawBSONDocument
 
-from aind_pipelines.lab.docdb import fields
+from aind_pipelines.lab.docdb import fields, limits
 from aind_pipelines.lab.docdb import pipeline as pipelines
 from aind_pipelines.lab.docdb.cursors import Cursors, check_result
 from aind_pipelines.lab.docdb.errors import (
@@ -50,11 +50,12 @@ from aind_pipelines.lab.docdb.errors import (
     bad_value,
     not_implemented,
 )
+from aind_pipelines.lab.docdb.limits import Limits
 from aind_pipelines.lab.docdb.matching import compile_filter
 from aind_pipelines.lab.docdb.planning import Sort
 from aind_pipelines.lab.docdb.projection import compile_projection
 from aind_pipelines.lab.docdb.protocol import MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, Request
-from aind_pipelines.lab.docdb.query import Limits, Questions
+from aind_pipelines.lab.docdb.query import Questions
 from aind_pipelines.lab.docdb.scram import DIGESTS, Conversation
 from aind_pipelines.lab.docdb.store import Collection, Index, Store, Stored
 from aind_pipelines.lab.docdb.updates import (
@@ -311,6 +312,7 @@ class Commands:
             name, arguments, str(request.database or arguments.get("$db", "")), session, Limits(self._stopping)
         )
         self._check_generic(call)
+        limits.current.set(call.limits)
         return command(call)
 
     @staticmethod
@@ -607,23 +609,25 @@ class Commands:
         """Do something to the first match or to every match, and return how many there were.
 
         Matches are looked for while others may write, so that a slow search holds nobody up; each is checked
-        again, and dealt with, when no other write can take place.
+        again where it was changed since, and dealt with, when no other write can take place.
         """
         matches = compile_filter(query)
         found: Iterator[Stored] = self._questions.find(
             self._store.collection(call.database, name), query, sort, limits=call.limits
         )
-        seqs: Iterable[int] = (stored.seq for stored in found)
+        chosen: Iterable[tuple[int, int]] = ((stored.seq, hash(bytes(stored.document.raw))) for stored in found)
         if multi:
             # All are chosen before the first is changed: a change must not bring one back into the search.
-            seqs = list(seqs)
+            chosen = list(chosen)
         done = 0
-        for seq in seqs:
+        for seq, known in chosen:
             call.limits.check()
             with self._store.writing():
                 collection = self._store.collection(call.database, name)
                 stored = None if collection is None else self._store.current(seq)
-                if collection is not None and stored is not None and matches(stored.document):
+                if collection is None or stored is None:
+                    continue
+                if hash(bytes(stored.document.raw)) == known or matches(stored.document):
                     action(collection, stored)
                     done += 1
             if done and not multi:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bson import Int64
 
+from aind_pipelines.lab.docdb import limits
 from aind_pipelines.lab.docdb.errors import BAD_VALUE, OVERFLOW, CommandError, not_implemented
 from aind_pipelines.lab.docdb.matching import compile_regex
 from aind_pipelines.lab.docdb.values import (
@@ -237,12 +238,13 @@ def _reduce(argument: Any) -> Expression:
 def _regex_match(argument: Any) -> Expression:
     parts = _named("$regexMatch", argument, ("input", "regex"), ("options",))
     source, pattern = compile_expression(parts["input"]), compile_regex(parts["regex"], parts.get("options"))
+    of_command = limits.current.get()
 
     def found(variables: Scope) -> bool:
         text = source(variables)
         if _nullish(text):
             return False
-        return pattern.search(_text("$regexMatch", text)) is not None
+        return pattern.finds(_text("$regexMatch", text), of_command)
 
     return found
 
@@ -267,14 +269,25 @@ def _trim(name: str, left: bool, right: bool) -> Callable[[Any], Expression]:
             text, letters = source(variables), chars(variables)
             if _nullish(text) or ("chars" in parts and _nullish(letters)):
                 return None
-            text = _text(name, text)
-            if left:
-                text = text.lstrip(letters)
-            return text.rstrip(letters) if right else text
+            return _stripped(_text(name, text), _text(name, letters) if "chars" in parts else None, left, right)
 
         return trimmed
 
     return compiled
+
+
+def _stripped(text: str, letters: str | None, left: bool, right: bool) -> str:
+    """A text without the letters at its ends; None for them means white space.
+
+    Not `str.strip`, which looks through all of `letters` for each one of a text and lets no thread run meanwhile.
+    """
+    among = None if letters is None else frozenset(letters)
+    start, end = 0, len(text)
+    while left and start < end and (text[start].isspace() if among is None else text[start] in among):
+        start += 1
+    while right and end > start and (text[end - 1].isspace() if among is None else text[end - 1] in among):
+        end -= 1
+    return text[start:end]
 
 
 def _text(operator: str, value: Any) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from bson import Regex
 
-from aind_pipelines.lab.docdb import paths
-from aind_pipelines.lab.docdb.errors import INVALID_REGEX, CommandError, bad_value, not_implemented
+from aind_pipelines.lab.docdb import limits, paths, regexes
+from aind_pipelines.lab.docdb.errors import CommandError, bad_value, not_implemented
 from aind_pipelines.lab.docdb.values import (
     MISSING,
     TYPE_CODES,
@@ -220,11 +220,11 @@ def membership_test(operator: str, wanted: Any) -> ValueTest:
     return lambda value: key(value) in keys or any(test(value) for test in expressions)
 
 
-def compile_regex(pattern: Any, options: Any = None) -> re.Pattern[str]:
-    """Python's form of a MongoDB regular expression.
+def compile_regex(pattern: Any, options: Any = None) -> regexes.Expression:
+    """A MongoDB regular expression, ready to be searched for.
 
     Raises:
-        CommandError: It is no regular expression, or not one that Python understands.
+        CommandError: It is no regular expression, or not one that Python understands, or too large.
     """
     flags = 0
     if isinstance(pattern, Regex):
@@ -244,18 +244,16 @@ def compile_regex(pattern: Any, options: Any = None) -> re.Pattern[str]:
             flags |= _REGEX_FLAGS[letter]
     if not flags & re.IGNORECASE:
         flags = (flags | re.ASCII) & ~re.UNICODE  # as PCRE has it: \d, \w and \b know ASCII only
-    try:
-        return re.compile(pattern, flags)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise CommandError(INVALID_REGEX, f"Regular expression is invalid: {error}") from None
+    return regexes.compiled(pattern, int(flags))
 
 
 def regex_test(pattern: Any, options: Any = None) -> ValueTest:
     """A test for strings that a regular expression finds something in."""
     compiled = compile_regex(pattern, options)
+    of_command = limits.current.get()
     same = key(pattern) if isinstance(pattern, Regex) else None
     return lambda value: (
-        compiled.search(value) is not None
+        compiled.finds(value, of_command)
         if type(value) is str
         else same is not None and isinstance(value, Regex) and key(value) == same
     )

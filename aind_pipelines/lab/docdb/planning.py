@@ -6,15 +6,16 @@ A plan names documents that include every match; the filter is applied to them a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from re import Pattern
 from typing import Any
 
 from bson import MaxKey, MinKey, Regex
 
 from aind_pipelines.lab.docdb.matching import conjuncts, is_operators
+from aind_pipelines.lab.docdb.regexes import Expression
 from aind_pipelines.lab.docdb.store import Index, Span
 from aind_pipelines.lab.docdb.values import NULL, NUMBER, REGEX, bracket, key, string_prefix, successor
 
@@ -210,7 +211,7 @@ def _bounds(operator: str, argument: Any, *, sparse: bool) -> tuple[tuple[Span, 
         return _in_bounds(argument, sparse=sparse)
     if operator in _RANGES:
         return _range_bounds(operator, argument)
-    if operator == "$regex" and isinstance(argument, Pattern):
+    if operator == "$regex" and isinstance(argument, Expression):
         prefix = _literal_prefix(argument)
         if prefix:
             low = string_prefix(prefix)
@@ -254,10 +255,8 @@ def _range_bounds(operator: str, argument: Any) -> tuple[tuple[Span, ...] | None
     return ((Span(low, high),) if low < high else ()), True
 
 
-def _literal_prefix(pattern: Pattern[str]) -> str:
+def _literal_prefix(pattern: Expression) -> str:
     """The text that every string found by the expression starts with; empty when there is none to be sure of."""
-    import re
-
     text = pattern.pattern
     if not text.startswith("^") or pattern.flags & (re.IGNORECASE | re.MULTILINE | re.VERBOSE) or "|" in text:
         return ""

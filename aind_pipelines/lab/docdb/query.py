@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import heapq
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import field as default
 from itertools import islice
 from typing import Any
 
 from aind_pipelines.lab.docdb import fields, paths
-from aind_pipelines.lab.docdb.errors import INTERRUPTED_AT_SHUTDOWN, MAX_TIME_EXPIRED, CommandError
+from aind_pipelines.lab.docdb.limits import Limits
 from aind_pipelines.lab.docdb.matching import compile_filter
 from aind_pipelines.lab.docdb.planning import Access, Plan, Sort, plan
 from aind_pipelines.lab.docdb.store import CHUNK_ROWS, FIRST_CHUNK, Collection, Span, Store, Stored
 from aind_pipelines.lab.docdb.values import MISSING, key
-
-
-@dataclass(slots=True)
-class Limits:
-    """What may end a command early; looked at between chunks.
-
-    Attributes:
-        stopping: Set when the server shuts down.
-        deadline: Monotonic time, from the client's ``maxTimeMS``; None means none.
-    """
-
-    stopping: threading.Event = default(default_factory=threading.Event)
-    deadline: float | None = None
-
-    def check(self) -> None:
-        """Raise what ends the command, if anything does."""
-        if self.stopping.is_set():
-            raise CommandError(INTERRUPTED_AT_SHUTDOWN, "the server is shutting down")
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise CommandError(MAX_TIME_EXPIRED, "operation exceeded time limit")
 
 
 class Questions:

@@ -190,6 +190,22 @@ def test_a_request_that_cannot_be_carried_out_is_a_400_in_words(
     assert response.json()["message"]
 
 
+def test_a_search_that_does_not_end_is_a_400_that_names_the_limit(caller: Caller, assets: Any) -> None:
+    assets.insert_one({"_id": "rx", "name": "a" * 40 + "!"})
+    endless = {"_id": "rx", "name": {"$regex": "(a|aa)+$"}}
+    stages = [{"$match": endless}]
+    removed = {"filter": endless}
+    for response in (
+        caller.get(f"{ASSETS}/find", filter=endless),
+        caller.get(f"{ASSETS}/count_documents", filter=endless),
+        caller.post(f"{ASSETS}/aggregate", stages),
+        caller.signed("DELETE", f"{ASSETS}/delete_many", removed),
+    ):
+        assert response.status_code == 400
+        assert "match limit exceeded" in response.json()["message"]
+    assert assets.count_documents({}) == 1
+
+
 def test_upserts_insert_then_update_with_the_string_true(caller: Caller, assets: Any) -> None:
     body = {"filter": {"_id": "id-1"}, "update": {"$set": {"_id": "id-1", "name": "n1"}}, "upsert": "True"}
     first = caller.signed("POST", f"{ASSETS}/update_one", body)
