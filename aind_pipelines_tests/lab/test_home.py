@@ -230,7 +230,7 @@ def test_the_environment_names_only_what_settings_know(home: LabHome) -> None:
 
 
 def test_every_setting_has_a_value_in_the_lab_except_those_that_say_otherwise_elsewhere(home: LabHome) -> None:
-    elsewhere = {"aws_profile", "aws_param_store_name"}
+    elsewhere = {"aws_profile", "aws_param_store_name", "aws_session_token"}
     environment = home.environment()
     missing = {field for field in Settings.model_fields if not any(n in environment for n in setting_names(field))}
     assert missing == elsewhere
