@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aind_pipelines.cli.lab_options import home_option, open_home, records_option, service_uri_options
-from aind_pipelines.cli.seeding import fill_if_empty, require_loaded, require_records
+from aind_pipelines.cli.seeding import LEAST_ROOM, fill_if_empty, require_loaded, require_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,6 +82,8 @@ def demo(
         stages = _run(lab_home, messages)
         ok = bool(stages) and all(stage.ok for stage in stages)
         _show(stages, time.monotonic() - started)
+        if not ok:
+            lab_home.check(LEAST_ROOM)  # what fails for want of it seldom says so
         if ui and ok:
             from aind_pipelines.cli.dev import serve_ui
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSIONS = 100
 
-_LEAST_ROOM = 2 * 2**20
+LEAST_ROOM = 2 * 2**20
 """Free disk space below which it is likely that a service failed for want of it."""
 
 _NAMED = 5
@@ -71,7 +71,7 @@ def fill(home: LabHome, *, sessions: int | None, number: int, records: Path | No
         except LabError:
             raise
         except ServiceError:
-            home.check(_LEAST_ROOM)  # each service says in its own way, or not at all, that its disk is full
+            home.check(LEAST_ROOM)  # each service says in its own way, or not at all, that its disk is full
             raise
     for unloadable in report.unloadable:
         click.echo(f"not loaded: {unloadable}", err=True)

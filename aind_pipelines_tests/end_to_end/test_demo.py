@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -81,8 +82,8 @@ def test_a_metadata_service_that_is_down_turns_the_demo_red(lab: Lab) -> None:
     assert lab.sql("select count(*) from metadata_service.answers") == lab.sql("select count(*) from subjects")
 
 
-def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> tuple[int, str]:
-    """Run the demo and do something as soon as it says `line`; its exit code and output."""
+def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> tuple[int, str, str]:
+    """Run the demo and do something as soon as it says `line`; its exit code, output and last words on stderr."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aind_pipelines.cli", "demo", "--home", str(lab.home), "--sessions", str(SESSIONS)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -98,7 +99,34 @@ def _demo_interrupted(lab: Lab, line: str, interrupt: Callable[[], object]) -> t
     output, errors = process.communicate(timeout=180)
     for written_by_a_library in ("WARNING:", "Exception while", "INSERT INTO"):
         assert written_by_a_library not in errors, errors
-    return process.returncode, output
+    return process.returncode, output, errors
+
+
+def test_a_disk_that_fills_in_the_middle_is_named_and_the_next_demo_works(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", disk], check=False).returncode:
+        pytest.skip("a disk of its own cannot be mounted here")
+    lab, filler = Lab(disk / "home"), disk / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(2**16))
+
+    try:
+        code, output, errors = _demo_interrupted(lab, "stage subject_answers started", fill)
+        assert code == 1, output
+        assert _verdict(output)
+        assert re.search(
+            rf"^error: lab: The disk of {re.escape(str(lab.home))} (is full|has \d MB left)", errors, re.M
+        )
+        filler.unlink()
+        assert lab.demo().returncode == 0
+    finally:
+        filler.unlink(missing_ok=True)
+        lab.command("lab", "down", "--home", str(lab.home))
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def _verdict(output: str) -> str:
@@ -117,7 +145,7 @@ def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab
     def take_away() -> None:
         assert lab.command("lab", "down", "postgres", "--home", str(lab.home)).returncode == 0
 
-    code, output = _demo_interrupted(lab, "stage deposited_resources started", take_away)
+    code, output, _ = _demo_interrupted(lab, "stage deposited_resources started", take_away)
     try:
         assert code == 1, output
         assert "deposited_resources" in output
@@ -141,7 +169,7 @@ def test_a_postgres_that_goes_away_turns_the_demo_red_and_the_next_one_works(lab
 
 def test_a_postgres_that_is_killed_comes_back_and_the_next_demo_works(lab: Lab) -> None:
     services = {service["name"]: service for service in lab.status()["services"]}
-    code, output = _demo_interrupted(
+    code, output, _ = _demo_interrupted(
         lab, "stage archive_fixity started", lambda: os.kill(services["postgres"]["pid"], signal.SIGKILL)
     )
     # The supervisor brings it back at once, but the connections that the demo kept are gone: it fails at the next
