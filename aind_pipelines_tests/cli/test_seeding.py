@@ -192,7 +192,7 @@ def test_a_service_that_fails_on_a_full_disk_is_not_what_is_named(
     monkeypatch.setattr("aind_pipelines.lab.seed.seed", fails)
     with pytest.raises(ServiceUnavailable, match="could not extend"):
         seeding.fill(home, sessions=6, number=0, records=None)
-    monkeypatch.setattr(seeding, "_LEAST_ROOM", 2**62)
+    monkeypatch.setattr(seeding, "LEAST_ROOM", 2**62)
     with pytest.raises(HomeError, match="MB left"):
         seeding.fill(home, sessions=6, number=0, records=None)
 
