@@ -147,14 +147,8 @@ def _require_services(home: LabHome) -> None:
     from aind_pipelines.lab import control
     from aind_pipelines.lab.home import LabError
 
-    states = {"held": "is held down", "failed": "has failed"}
-    down = {one.name: states[one.health] for one in control.status(home).services if one.health in states}
-    for name in _FILLED:
-        if name in down:
-            raise LabError(
-                f"The seed cannot be loaded: {name} {down[name]}. "
-                f"Start it: aind-pipelines lab up {name} --home {home.root}"
-            )
+    if down := control.kept_down(home, *_FILLED):
+        raise LabError(f"The seed cannot be loaded: {down}")
 
 
 def _say(message: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -146,6 +147,22 @@ def _ask(
     if "error" in answer:
         raise LabError(answer["error"])
     return answer
+
+
+_STAYS_DOWN = {"held": "is held down", "failed": "has failed"}
+"""Health of a service that is not started again by itself, in words."""
+
+
+def kept_down(home: LabHome, *names: str) -> str:
+    """The first of these services that stays down until somebody starts it, with the command for that.
+
+    Empty where none does, or nobody knows.
+    """
+    health = {one.name: one.health for one in status(home).services}
+    for name in names:
+        if (words := _STAYS_DOWN.get(health.get(name, ""))) is not None:
+            return f"{name} {words}. Start it: aind-pipelines lab up {name} --home {shlex.quote(str(home.root))}"
+    return ""
 
 
 def status(home: LabHome) -> LabStatus:

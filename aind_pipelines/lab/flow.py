@@ -7,7 +7,6 @@ as `run_flow`.
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 import uuid
@@ -36,9 +35,6 @@ _MAX_OVERFLOW = 20
 _TELL_AGAIN_SECONDS = 30
 _DATABASE_ERRORS = frozenset({"DatabaseError", "InterfaceError", "InternalError", "OperationalError"})
 _LOST_EVENT = "Exception while writing logger call to event log"
-_DOWN = {"held": "is held down", "failed": "has failed"}
-"""Health of a service that stays down until somebody starts it, in words."""
-
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -134,7 +130,7 @@ def open_instance(
     from sqlalchemy.exc import SQLAlchemyError
 
     storage = f"Dagster's storage in Postgres at {_address(home)}"
-    if down := _kept_down(home):  # at once, and not after the retries
+    if down := control.kept_down(home, "postgres"):  # at once, and not after the retries
         raise LabError(f"{storage} cannot be used: {down}")
     try:
         with (
@@ -215,19 +211,11 @@ def _address(home: LabHome) -> str:
 
 
 def _storage_failed(home: LabHome, error: BaseException) -> str:
-    down = _kept_down(home)
+    down = control.kept_down(home, "postgres")
     return (
         f"Dagster's storage in Postgres at {_address(home)} cannot be used: {_first_line(error)}. "
         f"{_where_postgres_tells(home)}" + (f". {down}" if down else "; is the disk full, or was Postgres stopped?")
     )
-
-
-def _kept_down(home: LabHome) -> str:
-    """That the lab's Postgres stays down, and the command that starts it; empty where it does not, or nobody knows."""
-    health = next((one.health for one in control.status(home).services if one.name == "postgres"), "")
-    if health not in _DOWN:
-        return ""
-    return f"postgres {_DOWN[health]}. Start it: aind-pipelines lab up postgres --home {shlex.quote(str(home.root))}"
 
 
 def _where_postgres_tells(home: LabHome) -> str:
@@ -419,7 +407,7 @@ def _failure(home: LabHome, event: Any) -> str:
     if lost or chain[-1].cls_name in _DATABASE_ERRORS:
         server = home.postgres()
         message += f" The lab's Postgres is at {server.host}:{server.port}. {_where_postgres_tells(home)}."
-        if down := _kept_down(home):
+        if down := control.kept_down(home, "postgres"):
             message += f" {down}"
     return message
 
