@@ -30,7 +30,7 @@ MAX_PATTERN_BYTES = 32_764
 """MongoDB's limit."""
 
 _MAX_NODES = 50_000
-"""What a pattern may come to with its repetitions written out; each takes about 350 bytes. PCRE's limit is as high."""
+"""What a pattern may come to with its repetitions written out; each takes about 350 bytes."""
 _KEPT = 16
 _CHEAP_STEPS = 1_000_000
 _MAX_CHEAP_REPEATS = 4
